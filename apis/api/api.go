@@ -1,0 +1,196 @@
+// Package api is the vocabulary in which the server is told about a kind.
+//
+// The one idea: a kind is data plus small pure functions. Each file under
+// apis/<group>/ fills in one Resource value (names, defaults, validation, what an
+// update may touch, table columns, selectable fields) and everything else (verbs,
+// patches, watches, discovery, OpenAPI, storage) is generic machinery that reads it.
+// Only versioned types exist: T is the Go type of the version named, and the type that
+// is stored unless Storage says otherwise.
+//
+// Used by the packages of apis/, by store and by apiserver; imports neither.
+package api
+
+import (
+	"context"
+	"time"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Object is what the pointer to every kind's Go type implements.
+type Object interface {
+	runtime.Object
+	metav1.Object
+}
+
+// Resource says everything about one stored kind in one version. Leave out what does
+// not apply; the comments give what happens then. All functions are pure but for the
+// object they are given to fill in, must accept any decoded object without a panic, and
+// never keep what they are given.
+type Resource[T Object] struct {
+	// Names.
+	Group, Version string
+	Kind           string // "Deployment"; the list is Kind+"List"
+	Plural         string // "deployments"
+	Singular       string // default: Kind in lower case
+	Short          []string
+	Categories     []string // "all" for kubectl get all
+	Namespaced     bool
+
+	// Prefix is the folder under /registry/ that etcd keeps the objects in, exactly as
+	// upstream does ("pods", "services/specs", "minions"). Default: Plural.
+	Prefix string
+	// Storage names the version that is stored, for a kind served in several; the default
+	// is that this version is stored. A version that is not stored needs Convert.
+	Storage *Conversion[T]
+	// TTL is how long an object lives after its last write; zero is for ever (events: 1h).
+	TTL time.Duration
+
+	// Default fills in unset fields, on create, on update and on read of old objects.
+	Default func(T)
+	// PrepareCreate clears what a client may not set. Status is cleared and generation set
+	// to 1 by the machinery where HasStatus, HasGeneration hold.
+	PrepareCreate func(ctx context.Context, obj T)
+	// PrepareUpdate carries over what a client may not change by a plain update. Status and
+	// metadata are carried over by the machinery.
+	PrepareUpdate func(ctx context.Context, obj, old T)
+	// Validate returns what is wrong with obj itself, in upstream's words and order.
+	// Metadata is validated by the machinery, names by ValidateName.
+	Validate func(obj T) field.ErrorList
+	// ValidateUpdate returns what is wrong with the change; Validate has run on obj before.
+	ValidateUpdate func(obj, old T) field.ErrorList
+	// ValidateName returns why a name is refused; prefix is set for generateName. Default:
+	// DNS subdomain (k8s.io/apimachinery/pkg/api/validation.NameIsDNSSubdomain).
+	ValidateName func(name string, prefix bool) []string
+	// Warnings are sent to the client in Warning headers; they refuse nothing. old is the
+	// zero T on create.
+	Warnings func(obj, old T) []string
+	// Reserve takes what must be unique in the cluster (cluster addresses, node ports) from
+	// env before obj is stored, and writes it into obj; undo gives it back when the write
+	// fails. old is the zero T on create.
+	Reserve func(ctx context.Context, env *Env, obj, old T) (undo func(), err error)
+	// Released is called once after an object is gone for good, to give back what Reserve took.
+	Released func(env *Env, old T)
+	// BeforeDelete decides on graceful deletion. Nil deletes at once, after finalizers.
+	// It may shorten or lengthen *options.GracePeriodSeconds and edit obj (a copy); graceful
+	// says that the object stays with a deletionTimestamp until deleted again with grace 0.
+	BeforeDelete func(obj T, options *metav1.DeleteOptions) (graceful bool)
+	// Finalizers are put on each new object (namespaces keep theirs in the spec instead).
+	// CreateOnUpdate allows PUT to create (leases, endpoints, config maps: upstream's
+	// AllowCreateOnUpdate).
+	CreateOnUpdate bool
+	// UnconditionalUpdate allows PUT without a resourceVersion (upstream's
+	// AllowUnconditionalUpdate); most kinds do.
+	UnconditionalUpdate bool
+
+	// HasStatus: the type has a Status field, written only through the status subresource.
+	HasStatus bool
+	// ValidateStatus checks a change made through the status subresource.
+	ValidateStatus func(obj, old T) field.ErrorList
+	// PrepareStatus runs on a status write after spec and metadata were carried over.
+	PrepareStatus func(obj, old T)
+	// HasGeneration: metadata.generation grows whenever anything but metadata and status
+	// changes (upstream's kinds differ; config maps have none).
+	HasGeneration bool
+	// Scale serves the scale subresource.
+	Scale *Scale[T]
+	// Updates are further subresources that read and write the object itself, each a part of
+	// it ("ephemeralcontainers", "resize", "finalize", "approval").
+	Updates []Update[T]
+	// Actions are subresources that a client POSTs another kind to ("binding", "eviction", "token").
+	Actions []Action
+	// Connects are subresources that upgrade or proxy ("log", "exec", "proxy"); who serves them is
+	// known to apiserver by GroupResource and name. They are listed here for discovery.
+	Connects []Connect
+
+	// Columns of the table that kubectl get shows, after Name; Age is part of the list where
+	// upstream shows it. Priority 0 is the narrow form.
+	Columns []Column[T]
+	// Fields are the field selectors beside metadata.name and metadata.namespace.
+	Fields map[string]func(T) string
+	// Indexes names those Fields by which watchers are found without asking each ("spec.nodeName").
+	Indexes []string
+}
+
+// Conversion ties a version that is served but not stored to the stored one.
+type Conversion[T Object] struct {
+	Group, Version string         // the stored version
+	From           func(Object) T // stored to served; may share what neither side changes
+	To             func(T) Object // served to stored
+}
+
+// Update is a subresource that is a view of the object: GET answers the object, PUT and
+// PATCH take the object and keep only the part this subresource may change.
+type Update[T Object] struct {
+	Name string // "ephemeralcontainers"
+	// Apply edits obj, what the client sent merged over old, so that it differs from old
+	// only where this subresource may.
+	Apply    func(ctx context.Context, obj, old T)
+	Validate func(obj, old T) field.ErrorList
+	NoGet    bool // only PUT ("finalize")
+	NoPatch  bool
+}
+
+// Action is a create-only subresource (or, on a Virtual kind, the kind itself).
+type Action struct {
+	Name           string // "binding"
+	Group, Version string // of the body
+	Kind           string
+	New            func() runtime.Object
+	// Do performs it and gives the answer. object is decoded and defaulted; name and
+	// namespace are those of the URL. Errors are *apierrors.StatusError.
+	Do func(ctx context.Context, env *Env, call Call, object runtime.Object) (runtime.Object, error)
+}
+
+// Call is what an Action is told about its request.
+type Call struct {
+	Namespace, Name string
+	User            User
+	DryRun          bool
+}
+
+// User is who asks, as admission and token requests see it.
+type User struct {
+	Name, UID string
+	Groups    []string
+	Extra     map[string][]string
+}
+
+// Connect describes a subresource that is not an object: kubectl logs, exec, proxies.
+type Connect struct {
+	Name  string                // "log"
+	Kind  string                // kind that discovery shows: "Pod", "PodExecOptions"
+	Verbs []string              // in discovery: "get", "create"
+	New   func() runtime.Object // its options, decoded from the query; nil: none
+}
+
+// Scale maps the scale subresource onto a kind.
+type Scale[T Object] struct {
+	Get func(T) *autoscalingv1.Scale // metadata is filled in by the machinery
+	Set func(obj T, replicas int32)
+	// Replicas is the path of the field, for managed fields: "spec.replicas".
+	Replicas string
+}
+
+// Column is one column of a server-side table.
+type Column[T Object] struct {
+	Name        string
+	Type        string // "string" (default), "integer", "date", "boolean"
+	Format      string
+	Description string
+	Priority    int32
+	Value       func(T) any // what the cell holds: string, int64, bool, []string
+}
+
+// Virtual is a kind that is never stored: a client POSTs it and is answered at once
+// (TokenReview, SubjectAccessReview).
+type Virtual struct {
+	Group, Version string
+	Kind, Plural   string
+	Singular       string
+	Namespaced     bool
+	Action         Action // Name is empty
+}
