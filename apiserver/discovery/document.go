@@ -1,0 +1,163 @@
+package discovery
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	apidiscoveryv2beta1 "k8s.io/api/apidiscovery/v2beta1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	serializerjson "k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+)
+
+// document is one answer in all its forms, each encoded on first need.
+type document struct {
+	objects map[string]runtime.Object // by aggregated version; "" is the old form
+	mu      sync.Mutex
+	encoded map[string]encoded
+}
+
+type encoded struct {
+	body []byte
+	etag string
+}
+
+func newDocument(old runtime.Object) *document {
+	return &document{objects: map[string]runtime.Object{"": old}, encoded: map[string]encoded{}}
+}
+
+func newAggregatedDocument(old runtime.Object, groups []apidiscoveryv2.APIGroupDiscovery) *document {
+	d := newDocument(old)
+	v2 := &apidiscoveryv2.APIGroupDiscoveryList{
+		TypeMeta: typeMeta("APIGroupDiscoveryList", apidiscoveryv2.SchemeGroupVersion.String()), Items: groups,
+	}
+	if v2.Items == nil {
+		v2.Items = []apidiscoveryv2.APIGroupDiscovery{}
+	}
+	d.objects["v2"] = v2
+	// The two versions have the same fields.
+	beta := &apidiscoveryv2beta1.APIGroupDiscoveryList{}
+	if raw, err := json.Marshal(v2); err == nil && json.Unmarshal(raw, beta) == nil {
+		beta.TypeMeta = typeMeta("APIGroupDiscoveryList", apidiscoveryv2beta1.SchemeGroupVersion.String())
+		d.objects["v2beta1"] = beta
+	}
+	return d
+}
+
+const (
+	typeJSON     = "application/json"
+	typeProtobuf = "application/vnd.kubernetes.protobuf"
+)
+
+// choice is a media type and form that the client takes.
+type choice struct{ media, version string } // version "": the old form, "v2" or "v2beta1": aggregated
+
+// contentType is how the choice is named in the answer.
+func (c choice) contentType() string {
+	if c.version == "" {
+		return c.media
+	}
+	return c.media + ";g=apidiscovery.k8s.io;v=" + c.version + ";as=APIGroupDiscoveryList"
+}
+
+// choose picks the first entry of an Accept header that the document exists in.
+func (d *document) choose(accept string) (choice, bool) {
+	if accept == "" {
+		return choice{media: typeJSON}, true
+	}
+	for entry := range strings.SplitSeq(accept, ",") {
+		media, params, err := mime.ParseMediaType(strings.TrimSpace(entry))
+		if err != nil {
+			continue
+		}
+		switch media {
+		case "*/*", "application/*":
+			media = typeJSON
+		case typeJSON, typeProtobuf:
+		default:
+			continue
+		}
+		c := choice{media: media}
+		if params["as"] != "" {
+			if params["as"] != "APIGroupDiscoveryList" || params["g"] != "apidiscovery.k8s.io" {
+				continue
+			}
+			c.version = params["v"]
+		}
+		if d.objects[c.version] != nil {
+			return c, true
+		}
+	}
+	return choice{}, false
+}
+
+func (d *document) serve(w http.ResponseWriter, r *http.Request) {
+	c, ok := d.choose(r.Header.Get("Accept"))
+	if !ok {
+		writeStatus(w, notAcceptable())
+		return
+	}
+	e, err := d.encode(c)
+	if err != nil {
+		writeStatus(w, apierrors.NewInternalError(err))
+		return
+	}
+	w.Header().Set("Content-Type", c.contentType())
+	w.Header().Set("Vary", "Accept")
+	if c.version != "" {
+		w.Header().Set("ETag", e.etag)
+		w.Header().Set("Cache-Control", "public")
+		if r.Header.Get("If-None-Match") == e.etag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	} else {
+		w.Header().Set("Cache-Control", "no-cache, private")
+	}
+	_, _ = w.Write(e.body) // a client that went away
+}
+
+func (d *document) encode(c choice) (encoded, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	key := c.contentType()
+	if e, ok := d.encoded[key]; ok {
+		return e, nil
+	}
+	var s runtime.Encoder = serializerjson.NewSerializerWithOptions(serializerjson.DefaultMetaFactory, scheme, scheme, serializerjson.SerializerOptions{})
+	if c.media == typeProtobuf {
+		s = protobuf.NewSerializer(scheme, scheme)
+	}
+	var body bytes.Buffer
+	if err := s.Encode(d.objects[c.version], &body); err != nil {
+		return encoded{}, fmt.Errorf("encode discovery: %w", err)
+	}
+	sum := sha256.Sum256(body.Bytes())
+	e := encoded{body: body.Bytes(), etag: `"` + strings.ToUpper(hex.EncodeToString(sum[:])) + `"`}
+	d.encoded[key] = e
+	return e, nil
+}
+
+func notAcceptable() *apierrors.StatusError {
+	return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "get", schema.GroupResource{}, "",
+		"only the following media types are accepted: application/json, application/vnd.kubernetes.protobuf", 0, false)
+}
+
+func writeStatus(w http.ResponseWriter, err *apierrors.StatusError) {
+	status := err.ErrStatus
+	status.TypeMeta = typeMeta("Status", "v1")
+	body, _ := json.Marshal(status) // a Status always encodes
+	w.Header().Set("Content-Type", typeJSON)
+	w.WriteHeader(int(status.Code))
+	_, _ = w.Write(body)
+}

@@ -1,0 +1,195 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockFile of a process: held (flock) while it runs, holding its pid.
+func (p *Place) lockFile(process string) string {
+	return filepath.Join(p.RunDir(), process+".pid")
+}
+
+// claimProcess takes the lock of a process of this cluster; the error names who has it.
+func claimProcess(p *Place, process string) (release func(), err error) {
+	if err := os.MkdirAll(p.RunDir(), 0o711); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(p.lockFile(process), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s of cluster %q runs already (pid %d)", process, p.Name, runningPid(p, process))
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return func() { f.Close() }, err
+}
+
+// runningPid is the pid of a running process of the cluster, 0 when it does not run.
+func runningPid(p *Place, process string) int {
+	f, err := os.Open(p.lockFile(process))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
+		return 0 // nobody holds it
+	}
+	raw := make([]byte, 16)
+	n, _ := f.Read(raw)
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(raw[:n])))
+	return pid
+}
+
+// runningProcesses names the processes of the cluster that run.
+func runningProcesses(p *Place) []string {
+	files, _ := filepath.Glob(p.lockFile("*"))
+	var names []string
+	for _, f := range files {
+		name := strings.TrimSuffix(filepath.Base(f), ".pid")
+		if runningPid(p, name) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// stopProcess asks a process of the cluster to end, and after ten seconds makes it.
+func stopProcess(ctx context.Context, p *Place, process string) error {
+	pid := runningPid(p, process)
+	if pid == 0 {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("stop %s (pid %d): %w", process, pid, err)
+	}
+	defer unix.Close(fd)
+	if runningPid(p, process) != pid {
+		return nil // it ended, and the number may be another's now
+	}
+	for _, s := range []struct {
+		signal unix.Signal
+		wait   time.Duration
+	}{{unix.SIGTERM, 12 * time.Second}, {unix.SIGKILL, 5 * time.Second}} {
+		if err := unix.PidfdSendSignal(fd, s.signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("stop %s (pid %d): %w", process, pid, err)
+		}
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(poll, int(s.wait.Milliseconds())); err == nil && n > 0 {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("stop %s (pid %d): it does not end", process, pid)
+}
+
+// startDetached starts a proa process that outlives this one, logging to a file.
+func startDetached(p *Place, process string, enter func(*exec.Cmd) (*exec.Cmd, error), args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{filepath.Dir(p.Log(process)), p.RunDir()} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return nil, err
+		}
+	}
+	log, err := os.OpenFile(p.Log(process), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(self, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if enter != nil {
+		if cmd, err = enter(cmd); err != nil {
+			return nil, err
+		}
+	}
+	_ = os.Remove(p.Progress(process))
+	return cmd, cmd.Start()
+}
+
+// follow reports the steps of a starting process until it is ready, fails or ends.
+func follow(ctx context.Context, p *Place, process string, cmd *exec.Cmd, report func(Step)) error {
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	seen := 0
+	for {
+		steps := readSteps(p.Progress(process))
+		for _, s := range steps[min(seen, len(steps)):] {
+			if s.Failed {
+				return fmt.Errorf("%s: %s\nits log: %s", process, s.Text, p.Log(process))
+			}
+			report(s)
+			if s.Ready {
+				return nil
+			}
+		}
+		seen = len(steps)
+		select {
+		case err := <-ended:
+			// Its last words may have come after the last look.
+			for _, s := range readSteps(p.Progress(process)) {
+				if s.Failed {
+					return fmt.Errorf("%s: %s\nits log: %s", process, s.Text, p.Log(process))
+				}
+			}
+			return fmt.Errorf("%s ended before it was ready (%v): %s\nits log: %s", process, err, lastLine(p.Log(process)), p.Log(process))
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready in time; its log: %s", process, p.Log(process))
+		case <-tick.C:
+		}
+	}
+}
+
+func readSteps(path string) []Step {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var steps []Step
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var s Step
+		if json.Unmarshal(lines.Bytes(), &s) == nil {
+			steps = append(steps, s)
+		}
+	}
+	return steps
+}
+
+func lastLine(path string) string {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	return lines[len(lines)-1]
+}

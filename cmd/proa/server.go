@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/proa-dev/proa/cluster"
+)
+
+// serverFlags are the flags of up and server.
+type serverFlags struct {
+	cfg                      cluster.ServerConfig
+	bind, advertise          string
+	clusterCIDR, serviceCIDR string
+	node                     nodeFlags
+}
+
+func (f *serverFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&f.bind, "bind-address", "0.0.0.0", "address that the API listens on")
+	flags.StringVar(&f.advertise, "advertise-address", "", "address under which others reach the API (default: the node's)")
+	flags.IntVar(&f.cfg.HTTPSPort, "https-port", 0, "port of the API (default 6443, one more for each further cluster of the machine)")
+	flags.StringSliceVar(&f.cfg.TLSNames, "tls-san", nil, "further names or addresses in the API's certificate")
+	flags.StringVar(&f.clusterCIDR, "cluster-cidr", "", "range of pod addresses (default: a free 10.x.0.0/16)")
+	flags.StringVar(&f.serviceCIDR, "service-cidr", "", "range of service addresses (default: a free 10.x.0.0/16)")
+	flags.StringVar(&f.cfg.NodePorts, "service-node-port-range", cluster.DefaultNodePortRange, "ports for services of type NodePort")
+	flags.StringVar(&f.cfg.Domain, "cluster-domain", cluster.DefaultDomain, "DNS domain of the cluster")
+	flags.StringSliceVar(&f.cfg.EtcdServers, "etcd-servers", nil, "endpoints of an external etcd (default: the one inside)")
+	flags.DurationVar(&f.cfg.NodeGracePeriod, "node-monitor-grace-period", 50*time.Second, "how long a node may be silent before it counts as unreachable")
+	flags.BoolVar(&f.cfg.Node, "node", true, "run pods in this process too, not only the control plane")
+	f.node.register(flags)
+}
+
+// config reads the flags; place is filled in by the caller.
+func (f *serverFlags) config() (cluster.ServerConfig, error) {
+	cfg := f.cfg
+	var err error
+	if cfg.BindAddress, err = address("bind-address", f.bind); err != nil {
+		return cfg, err
+	}
+	if cfg.AdvertiseAddress, err = address("advertise-address", f.advertise); err != nil {
+		return cfg, err
+	}
+	if cfg.ClusterCIDR, err = prefix("cluster-cidr", f.clusterCIDR); err != nil {
+		return cfg, err
+	}
+	if cfg.ServiceCIDR, err = prefix("service-cidr", f.serviceCIDR); err != nil {
+		return cfg, err
+	}
+	cfg.NodeConfig, err = f.node.config()
+	return cfg, err
+}
+
+// nodeFlags are the flags of every process that is a node.
+type nodeFlags struct {
+	cfg cluster.NodeConfig
+	ip  string
+}
+
+func (f *nodeFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&f.cfg.Name, "node-name", "", "name of the node (default: the host's name)")
+	flags.StringVar(&f.ip, "node-ip", "", "address of the node (default: that of the default route)")
+	flags.StringSliceVar(&f.cfg.Labels, "node-label", nil, "labels that the node registers with (key=value)")
+	flags.StringVar(&f.cfg.Runtime, "container-runtime-endpoint", "", "CRI socket of a container runtime (default: the containerd inside)")
+	flags.IntVar(&f.cfg.MaxPods, "max-pods", 110, "how many pods the node takes")
+	flags.IntVar(&f.cfg.KubeletPort, "kubelet-port", 0, "port of the kubelet's API (default 10250)")
+}
+
+func (f *nodeFlags) config() (cluster.NodeConfig, error) {
+	cfg := f.cfg
+	var err error
+	cfg.IP, err = address("node-ip", f.ip)
+	if err == nil && cfg.MaxPods < 1 {
+		err = &flagError{"max-pods", fmt.Sprint(cfg.MaxPods), "at least 1"}
+	}
+	return cfg, err
+}
+
+func address(flag, value string) (netip.Addr, error) {
+	if value == "" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(value)
+	if err != nil {
+		return a, &flagError{flag, value, "an IP address such as 192.168.1.10"}
+	}
+	return a, nil
+}
+
+func prefix(flag, value string) (netip.Prefix, error) {
+	if value == "" {
+		return netip.Prefix{}, nil
+	}
+	p, err := netip.ParsePrefix(value)
+	if err != nil || p.Masked() != p {
+		return p, &flagError{flag, value, "a range such as 10.42.0.0/16"}
+	}
+	return p, nil
+}
+
+func newServer(c *common) *cobra.Command {
+	f := &serverFlags{}
+	var progress string
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run a server in the foreground: the control plane and, unless --node=false, a node",
+		Long: `Run a server in the foreground. 'proa up' does the same in the background and waits
+until it is ready. Stopping it stops no container: started again, it takes over what runs.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := c.logger()
+			if err != nil {
+				return err
+			}
+			cfg, err := f.config()
+			if err != nil {
+				return err
+			}
+			if cfg.Place, err = cluster.ClaimPlace(c.roots(), c.name, cluster.RangeInUse); err != nil {
+				return err
+			}
+			steps, err := cluster.NewProgress(progress, processStart())
+			if err != nil {
+				return err
+			}
+			err = cluster.RunServer(cmd.Context(), cfg, log, steps)
+			if err != nil {
+				steps.Failed(err)
+			}
+			return err
+		},
+	}
+	f.register(cmd.Flags())
+	cmd.Flags().StringVar(&progress, "progress-file", "", "note the steps of the start in this file")
+	_ = cmd.Flags().MarkHidden("progress-file")
+	return cmd
+}
