@@ -1,0 +1,97 @@
+// Package scheduling describes the kinds of scheduling.k8s.io to the server.
+package scheduling
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// Kinds are the group's kinds.
+var Kinds = []*api.Kind{priorityClasses}
+
+// Limits of priority values; above HighestUser are the system's own.
+const (
+	HighestUser    = int32(1000000000)
+	SystemCritical = 2 * HighestUser
+	systemPrefix   = "system-"
+)
+
+var priorityClasses = api.Define(api.Resource[*schedulingv1.PriorityClass]{
+	Group: schedulingv1.GroupName, Version: "v1", Kind: "PriorityClass", Plural: "priorityclasses", Short: []string{"pc"},
+	UnconditionalUpdate: true,
+	Default: func(c *schedulingv1.PriorityClass) {
+		if c.PreemptionPolicy == nil {
+			p := corev1.PreemptLowerPriority
+			c.PreemptionPolicy = &p
+		}
+	},
+	Validate:       validate,
+	ValidateUpdate: validateUpdate,
+	Columns: []api.Column[*schedulingv1.PriorityClass]{
+		{Name: "Value", Type: "integer", Value: func(c *schedulingv1.PriorityClass) any { return int64(c.Value) }},
+		{Name: "Global-Default", Type: "boolean", Value: func(c *schedulingv1.PriorityClass) any { return c.GlobalDefault }},
+		api.Age[*schedulingv1.PriorityClass](),
+		{Name: "PreemptionPolicy", Value: func(c *schedulingv1.PriorityClass) any {
+			if c.PreemptionPolicy == nil {
+				return ""
+			}
+			return string(*c.PreemptionPolicy)
+		}},
+	},
+})
+
+// System gives the classes that every cluster has.
+func System() []*schedulingv1.PriorityClass {
+	class := func(name string, value int32, text string) *schedulingv1.PriorityClass {
+		return &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Value: value, Description: text}
+	}
+	return []*schedulingv1.PriorityClass{
+		class("system-cluster-critical", SystemCritical, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
+		class("system-node-critical", SystemCritical+1000, "Used for system critical pods that must not be moved from their current node."),
+	}
+}
+
+func isSystem(c *schedulingv1.PriorityClass) bool {
+	for _, s := range System() {
+		if s.Name == c.Name && s.Value == c.Value && !c.GlobalDefault {
+			return true
+		}
+	}
+	return false
+}
+
+func validate(c *schedulingv1.PriorityClass) field.ErrorList {
+	var errs field.ErrorList
+	if !isSystem(c) {
+		if strings.HasPrefix(c.Name, systemPrefix) {
+			errs = append(errs, field.Forbidden(field.NewPath("metadata", "name"),
+				"priority class names with '"+systemPrefix+"' prefix are reserved for system use only"))
+		}
+		if c.Value > HighestUser {
+			errs = append(errs, field.Forbidden(field.NewPath("value"),
+				fmt.Sprintf("maximum allowed value of a user defined priority is %v", HighestUser)))
+		}
+	}
+	if p := c.PreemptionPolicy; p != nil && *p != corev1.PreemptLowerPriority && *p != corev1.PreemptNever {
+		errs = append(errs, field.NotSupported(field.NewPath("preemptionPolicy"), *p, []corev1.PreemptionPolicy{corev1.PreemptLowerPriority, corev1.PreemptNever}))
+	}
+	return errs
+}
+
+func validateUpdate(c, old *schedulingv1.PriorityClass) field.ErrorList {
+	var errs field.ErrorList
+	if c.Value != old.Value {
+		errs = append(errs, field.Forbidden(field.NewPath("value"), "may not be changed in an update."))
+	}
+	if a, b := c.PreemptionPolicy, old.PreemptionPolicy; a != nil && b != nil && *a != *b {
+		errs = append(errs, field.Invalid(field.NewPath("preemptionPolicy"), a, "field is immutable"))
+	}
+	return errs
+}
