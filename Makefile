@@ -1,0 +1,45 @@
+# Two commands are enough: make up, make test. 'make' alone lists the rest.
+SHELL := /bin/bash
+export CGO_ENABLED ?= 0
+BIN := bin/proa
+LDFLAGS := -s -w
+
+.PHONY: help up down uninstall build helpers test test-unit test-root race lint fuzz bench clean deps
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+up: deps build ## install what is missing, build, start a cluster, run the demo
+	@./demo/up.sh
+
+down: ## stop the cluster and put the machine back
+	@if [ -x $(BIN) ]; then $(BIN) down; fi
+
+uninstall: ## the same, and remove the cluster's data
+	@if [ -x $(BIN) ]; then $(BIN) uninstall; fi
+
+deps: ## install what this machine lacks, from the distribution
+	@./hack/deps.sh
+
+helpers: ## the small programs inside the binary: the runtime's shim, the CNI client, pause
+	@go run ./runtime/helpers/build
+
+build: helpers ## bin/proa
+	@mkdir -p bin
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/proa
+
+test: deps build ## all tests; those that need root and a runtime among them
+	@CGO_ENABLED=1 go test -race -timeout 15m $$(go list ./... | grep -v /test/)
+	@go test -count=1 -p 1 -timeout 20m ./test/...
+
+lint: ## vet, staticcheck, gofmt, the dependency test
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@go vet ./...
+	@go run honnef.co/go/tools/cmd/staticcheck ./...
+	@go test ./test/deps
+
+bench: build ## measure this build, see docs/benchmarks.md
+	@./test/bench/run.sh
+
+clean: ## remove what was built
+	@rm -rf bin _output runtime/helpers/bin/*
