@@ -1,0 +1,149 @@
+// Package nodeproxy carries requests through the API server to nodes, pods and services:
+// kubectl logs, exec, attach, port-forward, cp, proxy.
+//
+// The one idea: a request is turned into one URL on one pinned address (pure, see
+// location.go) and then passed on byte by byte, upgrades included; the two ends speak
+// SPDY or WebSocket with each other and the server understands neither.
+//
+// No redirect is followed, nothing is tunnelled unless the other side answered 101, and
+// who asks is never told to the other side but by our own certificate.
+//
+// Used by apiserver, after authentication, authorization and admission.
+package nodeproxy
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/proxy"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// Config of a Proxy.
+type Config struct {
+	Reader api.Reader
+	// TLS authenticates the server to kubelets and verifies them.
+	TLS *tls.Config
+	Log *slog.Logger
+}
+
+// Request is a connect request after routing.
+type Request struct {
+	Kind            *api.Kind
+	Subresource     string // "log", "exec", "proxy", ...
+	Namespace, Name string
+	Path            string // of proxies: what follows, with its slash
+}
+
+// Proxy serves the connect subresources of pods, services and nodes.
+type Proxy struct {
+	reader  api.Reader
+	kubelet *http.Transport // to kubelets, with our certificate
+	plain   *http.Transport // to pods and services, with no credentials
+	log     *slog.Logger
+}
+
+// New makes a proxy.
+func New(cfg Config) *Proxy {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	return &Proxy{
+		reader: cfg.Reader, log: cfg.Log,
+		kubelet: &http.Transport{
+			DialContext: dialer.DialContext, TLSClientConfig: cfg.TLS, TLSHandshakeTimeout: 10 * time.Second,
+			MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
+		},
+		plain: &http.Transport{
+			DialContext: dialer.DialContext, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 90 * time.Second,
+			// Pods' certificates are their own affair, as documented for the proxy subresources.
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // documented behaviour
+		},
+	}
+}
+
+// target is where a request goes.
+type target struct {
+	url     *url.URL
+	kubelet bool // with our certificate
+	upgrade bool // anything but an upgrade is refused
+	stream  bool // each byte is passed on at once
+}
+
+// Connect serves one request.
+func (p *Proxy) Connect(w http.ResponseWriter, r *http.Request, req Request) {
+	t, err := p.locate(r, req)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	transport := p.plain
+	if t.kubelet {
+		transport = p.kubelet
+	}
+	out := r.Clone(r.Context())
+	stripIdentity(out.Header)
+	h := proxy.NewUpgradeAwareHandler(t.url, transport, false, t.upgrade, responder{p.log})
+	h.UseLocationHost = true
+	h.RejectForwardingRedirects = t.kubelet
+	if t.stream {
+		h.FlushInterval = -1
+	}
+	h.ServeHTTP(w, out)
+}
+
+// stripIdentity removes what says who the client is: credentials are for this server alone,
+// and headers must not make the other side believe that a front proxy vouches for them.
+func stripIdentity(header http.Header) {
+	for name := range header {
+		lower := strings.ToLower(name)
+		if lower == "authorization" || strings.HasPrefix(lower, "x-remote-") || strings.HasPrefix(lower, "impersonate-") {
+			header.Del(name)
+		}
+	}
+	// A bearer token may also come as a WebSocket subprotocol.
+	var kept []string
+	for _, line := range header.Values("Sec-Websocket-Protocol") {
+		for proto := range strings.SplitSeq(line, ",") {
+			if proto = strings.TrimSpace(proto); !strings.HasPrefix(proto, "base64url.bearer.authorization.k8s.io.") {
+				kept = append(kept, proto)
+			}
+		}
+	}
+	if kept != nil {
+		header.Set("Sec-Websocket-Protocol", strings.Join(kept, ", "))
+	}
+}
+
+// responder answers for a backend that cannot be reached.
+type responder struct{ log *slog.Logger }
+
+func (r responder) Error(w http.ResponseWriter, req *http.Request, err error) {
+	r.log.Debug("proxied request failed", "path", req.URL.Path, "err", err)
+	var status *apierrors.StatusError
+	if !errors.As(err, &status) {
+		status = apierrors.NewServiceUnavailable("error trying to reach service: " + err.Error())
+	}
+	writeError(w, status)
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	var status *apierrors.StatusError
+	if !errors.As(err, &status) {
+		status = apierrors.NewInternalError(err)
+	}
+	s := status.ErrStatus
+	s.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	body, _ := json.Marshal(s) // a Status always encodes
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(int(s.Code))
+	_, _ = w.Write(body)
+}

@@ -1,0 +1,73 @@
+package nodeproxy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+)
+
+// serviceProxyLocation picks one ready endpoint of a service. The name may carry a
+// scheme and a port, by name or number: https:web:443.
+func (p *Proxy) serviceProxyLocation(r *http.Request, req Request) (target, error) {
+	scheme, name, port, valid := utilnet.SplitSchemeNamePort(req.Name)
+	if !valid {
+		return target{}, apierrors.NewBadRequest(fmt.Sprintf("invalid service request %q", req.Name))
+	}
+	obj, ok := p.reader.Get(svcResource, req.Namespace, name)
+	if !ok {
+		return target{}, apierrors.NewNotFound(svcResource, name)
+	}
+	portName, err := servicePort(obj.(*corev1.Service), port)
+	if err != nil {
+		return target{}, err
+	}
+	type endpoint struct{ ip, port string }
+	var ready []endpoint
+	for _, o := range p.reader.List(sliceResource, req.Namespace) {
+		s := o.(*discoveryv1.EndpointSlice)
+		if s.Labels[discoveryv1.LabelServiceName] != name {
+			continue
+		}
+		for _, sp := range s.Ports {
+			if sp.Port == nil || deref(sp.Name) != portName {
+				continue
+			}
+			for _, e := range s.Endpoints {
+				if len(e.Addresses) > 0 && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
+					ready = append(ready, endpoint{e.Addresses[0], strconv.Itoa(int(*sp.Port))})
+				}
+			}
+		}
+	}
+	if len(ready) == 0 {
+		return target{}, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
+	}
+	e := ready[rand.IntN(len(ready))]
+	return backend(r, req, scheme, e.ip, e.port)
+}
+
+// servicePort gives the name of the port meant: by name, by number, or the only one.
+func servicePort(s *corev1.Service, port string) (string, error) {
+	if port == "" && len(s.Spec.Ports) == 1 {
+		return s.Spec.Ports[0].Name, nil
+	}
+	for _, sp := range s.Spec.Ports {
+		if sp.Name == port || strconv.Itoa(int(sp.Port)) == port {
+			return sp.Name, nil
+		}
+	}
+	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %q found for service %q", port, s.Name))
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

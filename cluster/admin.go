@@ -1,0 +1,71 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/proa-dev/proa/pki"
+)
+
+// adminClient is a client with the administrator's kubeconfig.
+func adminClient(p *Place) (kubernetes.Interface, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", p.Kubeconfig())
+	if err != nil {
+		return nil, err
+	}
+	cfg.QPS, cfg.Burst = 100, 200
+	return kubernetes.NewForConfig(cfg)
+}
+
+// serverOf reads the API's address from a kubeconfig.
+func serverOf(kubeconfig string) (string, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return "", err
+	}
+	return cfg.Host, nil
+}
+
+// CreateToken makes a join token that is valid for ttl (a bootstrap token, as kubeadm's,
+// with the fingerprint of the CA).
+func CreateToken(ctx context.Context, p *Place, ttl time.Duration) (string, error) {
+	client, err := adminClient(p)
+	if err != nil {
+		return "", err
+	}
+	pin, err := pki.PinFile(p.PKI())
+	if err != nil {
+		return "", err
+	}
+	token := pki.JoinToken{Pin: pin, ID: randomText(6), Secret: randomText(16)}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "bootstrap-token-" + token.ID, Namespace: metav1.NamespaceSystem},
+		Type:       corev1.SecretTypeBootstrapToken,
+		StringData: map[string]string{
+			"token-id": token.ID, "token-secret": token.Secret,
+			"expiration":                     time.Now().Add(ttl).UTC().Format(time.RFC3339),
+			"usage-bootstrap-authentication": "true",
+			"auth-extra-groups":              "system:bootstrappers:proa:agents",
+		},
+	}
+	if _, err := client.CoreV1().Secrets(secret.Namespace).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
+		return "", fmt.Errorf("create join token: %w", err)
+	}
+	return token.String(), nil
+}
+
+// randomText gives n characters of a-z and 2-7.
+func randomText(n int) string {
+	raw := make([]byte, n)
+	_, _ = rand.Read(raw) // never fails (crypto/rand)
+	return strings.ToLower(base32.StdEncoding.EncodeToString(raw))[:n]
+}

@@ -1,0 +1,78 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/proa-dev/proa/host"
+)
+
+// Down stops the cluster's processes and containers and undoes what was changed on the
+// machine; the data stays.
+func Down(ctx context.Context, p *Place, report func(string)) error {
+	return p.putBack(ctx, host.Down, report)
+}
+
+// Uninstall does what Down does and removes everything that the cluster has on disk.
+func Uninstall(ctx context.Context, p *Place, report func(string)) error {
+	if err := p.putBack(ctx, host.Uninstall, report); err != nil {
+		return err
+	}
+	for _, path := range []string{p.Kubeconfig(), p.RunDir(), p.Dir()} {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove %s: %w", path, err)
+		}
+		report("removed " + path)
+	}
+	// The shared folders go with the last cluster that used them.
+	for _, dir := range []string{p.Roots.Data, p.Roots.Run, p.Roots.Config} {
+		_ = os.Remove(dir) // not empty: somebody else's
+	}
+	return nil
+}
+
+// PlanUninstall reports what Uninstall would undo.
+func PlanUninstall(p *Place, report func(string)) error {
+	journal, err := host.Open(p.Journal())
+	if err != nil {
+		return err
+	}
+	defer journal.Close()
+	for _, name := range runningProcesses(p) {
+		report("stop " + name)
+	}
+	changes := journal.Changes()
+	for i := len(changes) - 1; i >= 0; i-- {
+		report(fmt.Sprintf("undo %s %s", changes[i].Kind, changes[i].Name))
+	}
+	for _, path := range []string{p.Kubeconfig(), p.RunDir(), p.Dir()} {
+		report("remove " + path)
+	}
+	return nil
+}
+
+func (p *Place) putBack(ctx context.Context, scope host.Scope, report func(string)) error {
+	var errs []error
+	for _, name := range runningProcesses(p) {
+		if err := stopProcess(ctx, p, name); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		report("stopped " + name)
+	}
+	journal, err := host.Open(p.Journal())
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(errs...)
+	}
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	defer journal.Close()
+	if err := journal.Undo(ctx, scope, report); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
