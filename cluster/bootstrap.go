@@ -1,0 +1,132 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/proa-dev/proa/apis/scheduling"
+)
+
+// dnsAddress and apiAddress are where a service range keeps the two services that every
+// cluster has: the first address and the tenth, as everywhere.
+func apiAddress(services netip.Prefix) netip.Addr { return nthAddress(services, 1) }
+func dnsAddress(services netip.Prefix) netip.Addr { return nthAddress(services, 10) }
+
+// bootstrapNamespaces are made at the first start, before anything else is.
+var bootstrapNamespaces = []string{metav1.NamespaceSystem, metav1.NamespaceDefault, metav1.NamespacePublic, corev1.NamespaceNodeLease}
+
+// bootstrap makes the objects that every cluster has, those that are missing.
+func bootstrap(ctx context.Context, client kubernetes.Interface, cfg *ServerConfig) error {
+	for _, name := range bootstrapNamespaces {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		_, err := client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
+		if err := made(err); err != nil {
+			return fmt.Errorf("create namespace %s: %w", name, err)
+		}
+	}
+	for _, class := range scheduling.System() {
+		_, err := client.SchedulingV1().PriorityClasses().Create(ctx, class, metav1.CreateOptions{})
+		if err := made(err); err != nil {
+			return fmt.Errorf("create priority class %s: %w", class.Name, err)
+		}
+	}
+	for _, s := range []*corev1.Service{apiService(cfg), dnsService(cfg)} {
+		_, err := client.CoreV1().Services(s.Namespace).Create(ctx, s, metav1.CreateOptions{})
+		if err := made(err); err != nil {
+			return fmt.Errorf("create service %s: %w", s.Name, err)
+		}
+	}
+	return publishAPI(ctx, client, cfg)
+}
+
+// made passes over what is there already.
+func made(err error) error {
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+// apiService is default/kubernetes, under which pods find the API.
+func apiService(cfg *ServerConfig) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "kubernetes", Namespace: metav1.NamespaceDefault,
+			Labels: map[string]string{"component": "apiserver", "provider": "kubernetes"},
+		},
+		Spec: corev1.ServiceSpec{
+			ClusterIP: apiAddress(cfg.ServiceCIDR).String(),
+			Ports:     []corev1.ServicePort{{Name: "https", Protocol: corev1.ProtocolTCP, Port: 443, TargetPort: intstr.FromInt(cfg.HTTPSPort)}},
+		},
+	}
+}
+
+// dnsService is kube-system/kube-dns. Each node answers on its address by itself, so
+// proxies leave it alone.
+func dnsService(cfg *ServerConfig) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "kube-dns", Namespace: metav1.NamespaceSystem,
+			Labels: map[string]string{
+				"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS",
+				"service.kubernetes.io/service-proxy-name": "proa-dns",
+			},
+		},
+		Spec: corev1.ServiceSpec{
+			ClusterIP: dnsAddress(cfg.ServiceCIDR).String(),
+			Ports: []corev1.ServicePort{
+				{Name: "dns", Protocol: corev1.ProtocolUDP, Port: 53, TargetPort: intstr.FromInt(53)},
+				{Name: "dns-tcp", Protocol: corev1.ProtocolTCP, Port: 53, TargetPort: intstr.FromInt(53)},
+			},
+		},
+	}
+}
+
+// publishAPI keeps the endpoints of default/kubernetes at this server's address.
+func publishAPI(ctx context.Context, client kubernetes.Interface, cfg *ServerConfig) error {
+	name, proto, port, ready := "https", corev1.ProtocolTCP, int32(cfg.HTTPSPort), true
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "kubernetes", Namespace: metav1.NamespaceDefault,
+			Labels: map[string]string{discoveryv1.LabelServiceName: "kubernetes"},
+		},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints: []discoveryv1.Endpoint{{
+			Addresses: []string{cfg.AdvertiseAddress.String()}, Conditions: discoveryv1.EndpointConditions{Ready: &ready},
+		}},
+		Ports: []discoveryv1.EndpointPort{{Name: &name, Protocol: &proto, Port: &port}},
+	}
+	endpoints := &corev1.Endpoints{ //nolint:staticcheck // older clients read it
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "kubernetes", Namespace: metav1.NamespaceDefault,
+			Labels: map[string]string{discoveryv1.LabelSkipMirror: "true"},
+		},
+		Subsets: []corev1.EndpointSubset{{ //nolint:staticcheck // older clients read it
+			Addresses: []corev1.EndpointAddress{{IP: cfg.AdvertiseAddress.String()}},    //nolint:staticcheck // older clients read it
+			Ports:     []corev1.EndpointPort{{Name: name, Port: port, Protocol: proto}}, //nolint:staticcheck // older clients read it
+		}},
+	}
+	slices, old := client.DiscoveryV1().EndpointSlices(slice.Namespace), client.CoreV1().Endpoints(endpoints.Namespace)
+	_, sliceErr := slices.Create(ctx, slice, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(sliceErr) {
+		var now *discoveryv1.EndpointSlice
+		if now, sliceErr = slices.Get(ctx, slice.Name, metav1.GetOptions{}); sliceErr == nil {
+			slice.ResourceVersion = now.ResourceVersion
+			_, sliceErr = slices.Update(ctx, slice, metav1.UpdateOptions{})
+		}
+	}
+	_, oldErr := old.Create(ctx, endpoints, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(oldErr) {
+		_, oldErr = old.Update(ctx, endpoints, metav1.UpdateOptions{})
+	}
+	return errors.Join(sliceErr, oldErr)
+}
