@@ -56,6 +56,12 @@ type tokenClaims struct {
 	Kubernetes kubernetesClaims `json:"kubernetes.io"`
 }
 
+// issuedClaims writes the audience as a list also when it is one.
+type issuedClaims struct {
+	tokenClaims
+	Audiences []string `json:"aud"`
+}
+
 type kubernetesClaims struct {
 	Namespace      string           `json:"namespace,omitempty"`
 	Node           *objectRef       `json:"node,omitempty"`
@@ -138,7 +144,7 @@ func (t *Tokens) Issue(c api.TokenClaims) (string, time.Time, error) {
 		claims.Expiry = jwt.NewNumericDate(now.Add(extendedLife))
 		claims.Kubernetes.WarnAfter = jwt.NewNumericDate(expires)
 	}
-	token, err := jwt.Signed(t.signer).Claims(claims).Serialize()
+	token, err := jwt.Signed(t.signer).Claims(issuedClaims{claims, claims.Audience}).Serialize()
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("sign token: %w", err)
 	}
