@@ -48,6 +48,9 @@ func (r *RBAC) reconcile(ctx context.Context, client kubernetes.Interface, o api
 	c := client.RbacV1()
 	switch want := o.DeepCopyObject().(type) {
 	case *rbacv1.ClusterRole:
+		if want.AggregationRule != nil { // for readers; decisions compute them
+			want.Rules = r.current().computed[want.Name]
+		}
 		return put(ctx, r.reader, clusterRoles.Resource, want, c.ClusterRoles(), extendClusterRole)
 	case *rbacv1.ClusterRoleBinding:
 		return put(ctx, r.reader, clusterRoleBindings.Resource, want, c.ClusterRoleBindings(), func(have, want *rbacv1.ClusterRoleBinding) bool {
