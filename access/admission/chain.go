@@ -1,0 +1,54 @@
+package admission
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/proa-dev/proa/access"
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// Env is what the steps may use.
+type Env struct {
+	Reader     api.Reader
+	Authorizer access.Authorizer // for steps that ask whether the user may do more (escalate, approve, ...)
+	RBAC       *access.RBAC
+	Now        func() time.Time // default time.Now
+	Log        *slog.Logger
+	// Admins are user names that may write the defaults without holding their permissions
+	// (the server's own client that stores them). system:masters always may.
+	Admins []string
+}
+
+// DefaultChain is the list of steps that are on unless told otherwise. Order is meaning:
+// what sets a value comes before what reads it, refusals that need no look at the object
+// come first. Webhooks and policies are appended by the caller, quota last of all.
+func DefaultChain(env Env) (Chain, error) {
+	if env.Reader == nil || env.Authorizer == nil || env.RBAC == nil {
+		return nil, errors.New("admission: Env needs Reader, Authorizer and RBAC")
+	}
+	if env.Now == nil {
+		env.Now = time.Now
+	}
+	security, err := newPodSecurity(env)
+	if err != nil {
+		return nil, err
+	}
+	node, request := &nodeRestriction{env}, &certificateRequest{env}
+	account, priority, limits := &serviceAccount{env}, &priorityClasses{env}, &limitRanger{env}
+	return Chain{
+		{Name: "NamespaceLifecycle", Mutator: &namespaceLifecycle{env}}, // before all: nothing else is worth doing in a namespace that goes
+		{Name: "CertificateRequester", Mutator: requester{}},            // whose request it is, before anyone judges it
+		{Name: "TaintNodesByCondition", Mutator: taintNodes{}},
+		{Name: "NodeRestriction", Mutator: node},
+		{Name: "ServiceAccount", Mutator: account, Validator: account},
+		{Name: "Priority", Mutator: priority, Validator: priority},
+		{Name: "DefaultTolerationSeconds", Mutator: defaultTolerations{}},
+		{Name: "RuntimeClass", Mutator: &runtimeClasses{env}},
+		{Name: "LimitRanger", Mutator: limits, Validator: limits},
+		{Name: "PodSecurity", Validator: security},
+		{Name: "CertificateApproval", Validator: request},
+		{Name: "RBACEscalation", Validator: &escalation{env}},
+	}, nil
+}

@@ -1,0 +1,22 @@
+package authorization
+
+import (
+	"context"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// SubjectAccessReviews ask what somebody else may do.
+var SubjectAccessReviews = virtual("SubjectAccessReview", "subjectaccessreviews", false,
+	func() *authorizationv1.SubjectAccessReview { return &authorizationv1.SubjectAccessReview{} }, subjectAccess)
+
+func subjectAccess(ctx context.Context, env *api.Env, _ api.Call, r *authorizationv1.SubjectAccessReview) (err error) {
+	if err := invalid("SubjectAccessReview", validateSubject(&r.Spec, field.NewPath("spec"))); err != nil {
+		return err
+	}
+	r.Status, err = ask(ctx, env, subject(&r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
+	return err
+}

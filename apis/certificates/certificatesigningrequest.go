@@ -1,0 +1,149 @@
+package certificates
+
+import (
+	"context"
+	"reflect"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+type request = *certificatesv1.CertificateSigningRequest
+
+// CertificateSigningRequests ask for a certificate of one of the cluster's signers.
+var CertificateSigningRequests = api.Define(api.Resource[request]{
+	Group: certificatesv1.GroupName, Version: "v1", Kind: "CertificateSigningRequest", Plural: "certificatesigningrequests",
+	Short: []string{"csr"}, UnconditionalUpdate: true,
+	HasStatus:      true,
+	ValidateName:   path.ValidatePathSegmentName, // any name that fits into a URL
+	PrepareUpdate:  func(_ context.Context, r, old request) { r.Spec = *old.Spec.DeepCopy() },
+	Validate:       validateRequest,
+	ValidateUpdate: validateRequestUpdate,
+	PrepareStatus:  prepareStatus,
+	ValidateStatus: validateStatus,
+	Updates: []api.Update[request]{{
+		Name: "approval", Apply: applyApproval, Validate: validateApproval,
+	}},
+	Columns: []api.Column[request]{
+		{Name: "Age", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"], Value: age},
+		{Name: "SignerName", Description: certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()["signerName"], Value: func(r request) any { return r.Spec.SignerName }},
+		{Name: "Requestor", Description: certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()["username"], Value: func(r request) any { return r.Spec.Username }},
+		{Name: "RequestedDuration", Description: certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()["expirationSeconds"], Value: requested},
+		{Name: "Condition", Description: certificatesv1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"], Value: condition},
+	},
+	Fields: map[string]func(request) string{
+		"spec.signerName": func(r request) string { return r.Spec.SignerName },
+	},
+})
+
+func age(r request) any {
+	if r.CreationTimestamp.IsZero() {
+		return "<unknown>"
+	}
+	return duration.HumanDuration(time.Since(r.CreationTimestamp.Time))
+}
+
+func requested(r request) any {
+	if r.Spec.ExpirationSeconds == nil {
+		return "<none>"
+	}
+	return duration.HumanDuration(time.Duration(*r.Spec.ExpirationSeconds) * time.Second)
+}
+
+// condition is Approved, Denied or Pending, then what came of it.
+func condition(r request) any {
+	approved, denied, failed := false, false, false
+	for _, c := range r.Status.Conditions {
+		approved = approved || c.Type == certificatesv1.CertificateApproved
+		denied = denied || c.Type == certificatesv1.CertificateDenied
+		failed = failed || c.Type == certificatesv1.CertificateFailed
+	}
+	out := ""
+	switch {
+	case denied:
+		out += "Denied"
+	case approved:
+		out += "Approved"
+	default:
+		out += "Pending"
+	}
+	if failed {
+		out += ",Failed"
+	}
+	if len(r.Status.Certificate) > 0 {
+		out += ",Issued"
+	}
+	return out
+}
+
+// decision is what only the approval subresource may write.
+func decision(t certificatesv1.RequestConditionType) bool {
+	return t == certificatesv1.CertificateApproved || t == certificatesv1.CertificateDenied
+}
+
+// applyApproval keeps everything but the conditions.
+func applyApproval(_ context.Context, r, old request) {
+	r.Spec = *old.Spec.DeepCopy()
+	r.Status.Certificate = old.Status.Certificate
+	stamp(r.Status.Conditions, old.Status.Conditions)
+}
+
+// prepareStatus keeps Approved and Denied as they were stored.
+func prepareStatus(r, old request) {
+	var kept []certificatesv1.CertificateSigningRequestCondition
+	for _, c := range old.Status.Conditions {
+		if decision(c.Type) {
+			kept = append(kept, c)
+		}
+	}
+	var rest []certificatesv1.CertificateSigningRequestCondition
+	for _, c := range r.Status.Conditions {
+		if decision(c.Type) && len(kept) > 0 {
+			rest = append(rest, kept[0])
+			kept = kept[1:]
+			continue
+		}
+		if !decision(c.Type) {
+			rest = append(rest, c)
+		}
+	}
+	r.Status.Conditions = append(rest, kept...)
+	stamp(r.Status.Conditions, old.Status.Conditions)
+}
+
+// stamp sets the times and statuses that were left out.
+func stamp(conditions, old []certificatesv1.CertificateSigningRequestCondition) {
+	now := metav1.Now()
+	for i := range conditions {
+		c := &conditions[i]
+		if c.Status == "" {
+			c.Status = corev1.ConditionTrue
+		}
+		if c.LastUpdateTime.IsZero() {
+			c.LastUpdateTime = now
+		}
+		if !c.LastTransitionTime.IsZero() {
+			continue
+		}
+		c.LastTransitionTime = now
+		for _, o := range old {
+			if o.Type == c.Type && o.Status == c.Status && !o.LastTransitionTime.IsZero() {
+				c.LastTransitionTime = o.LastTransitionTime
+			}
+		}
+	}
+}
+
+func sameSpec(r, old request) field.ErrorList {
+	if reflect.DeepEqual(r.Spec, old.Spec) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("spec"), r.Spec, "field is immutable")}
+}

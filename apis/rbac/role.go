@@ -1,0 +1,19 @@
+package rbac
+
+import (
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// Roles are sets of rules within a namespace.
+var Roles = api.Define(api.Resource[*rbacv1.Role]{
+	Group: group, Version: version, Kind: "Role", Plural: "roles", Namespaced: true,
+	CreateOnUpdate: true, UnconditionalUpdate: true,
+	ValidateName: validateName,
+	Validate:     func(r *rbacv1.Role) field.ErrorList { return validateRules(r.Rules, true) },
+	Columns: []api.Column[*rbacv1.Role]{
+		{Name: "Created At", Type: "date", Description: "Time of creation", Value: created[*rbacv1.Role]},
+	},
+})

@@ -1,0 +1,23 @@
+package rbac
+
+import (
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// RoleBindings give roles, or cluster roles, to subjects within a namespace.
+var RoleBindings = api.Define(api.Resource[*rbacv1.RoleBinding]{
+	Group: group, Version: version, Kind: "RoleBinding", Plural: "rolebindings", Namespaced: true,
+	CreateOnUpdate: true, UnconditionalUpdate: true,
+	Default:      func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
+	ValidateName: validateName,
+	Validate: func(b *rbacv1.RoleBinding) field.ErrorList {
+		return append(validateRoleRef(b.RoleRef, "ClusterRole", "Role"), validateSubjects(b.Subjects, true)...)
+	},
+	ValidateUpdate: func(b, old *rbacv1.RoleBinding) field.ErrorList { return sameRoleRef(b.RoleRef, old.RoleRef) },
+	Columns: bindingColumns(
+		func(b *rbacv1.RoleBinding) rbacv1.RoleRef { return b.RoleRef },
+		func(b *rbacv1.RoleBinding) []rbacv1.Subject { return b.Subjects }),
+})
