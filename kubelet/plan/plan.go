@@ -313,7 +313,9 @@ func (d *decision) restart(c *corev1.Container, seen *Container, init bool) {
 // start plans a start, unless the last try failed and its time has not come.
 func (d *decision) start(c *corev1.Container, init bool) {
 	if f, ok := d.Failures[c.Name]; ok {
-		d.plan.Waiting[c.Name] = Waiting{f.Reason, f.Message}
+		if f.Reason != "" {
+			d.plan.Waiting[c.Name] = Waiting{f.Reason, f.Message}
+		}
 		if d.Now.Before(f.Retry) {
 			d.wait(f.Retry)
 			return
