@@ -135,7 +135,7 @@ func (w *worker) beginStop(ctx context.Context, pod *corev1.Pod, grace time.Dura
 // graceOf is how long the pod's containers get: at least a second.
 func (w *worker) graceOf(pod *corev1.Pod, gone bool) time.Duration {
 	w.mu.Lock()
-	own := w.grace
+	own, orphan := w.grace, w.orphan
 	w.mu.Unlock()
 	grace := podGrace(pod)
 	switch {
@@ -143,7 +143,8 @@ func (w *worker) graceOf(pod *corev1.Pod, gone bool) time.Duration {
 		grace = time.Duration(*pod.DeletionGracePeriodSeconds) * time.Second
 	case own != nil:
 		grace = time.Duration(*own) * time.Second
-	case gone && pod.DeletionTimestamp == nil && w.orphan == false:
+	}
+	if gone && !orphan {
 		grace = min(grace, minGrace) // deleted by force: nobody waits for it
 	}
 	return max(grace, time.Second)
