@@ -37,12 +37,6 @@ const (
 // bringUp makes what a plan asks for: images, volumes and sandbox at the same time, then
 // the containers in order.
 func (w *worker) bringUp(ctx context.Context, pod *corev1.Pod, p plan.Plan) {
-	select {
-	case w.k.slots <- struct{}{}:
-		defer func() { <-w.k.slots }()
-	case <-ctx.Done():
-		return
-	}
 	if p.StopSandbox {
 		w.dropSandboxes(ctx, pod)
 	}
@@ -84,6 +78,18 @@ func (w *worker) bringUp(ctx context.Context, pod *corev1.Pod, p plan.Plan) {
 	}
 }
 
+// enter waits for a place among the sandboxes that are made at the same time.
+func (k *Kubelet) enter(ctx context.Context) bool {
+	select {
+	case k.slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (k *Kubelet) leave() { <-k.slots }
+
 // prepare makes what must be there before the sandbox: the pod's cgroup and folders.
 func (w *worker) prepare(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandboxConfig, error) {
 	cgroup := ""
@@ -120,6 +126,10 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod, create bool, cfg 
 	if err != nil {
 		return "", nil, err
 	}
+	if !w.k.enter(ctx) {
+		return "", nil, ctx.Err()
+	}
+	defer w.k.leave()
 	made, err := w.k.cfg.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg, RuntimeHandler: handler})
 	if err != nil {
 		return "", nil, fmt.Errorf("failed to create sandbox for pod %q: %w", pod.Name+"_"+pod.Namespace+"("+string(pod.UID)+")", err)

@@ -135,7 +135,7 @@ type Kubelet struct {
 	workers  map[types.UID]*worker
 	ctx      context.Context // of Run, for workers
 	running  sync.WaitGroup
-	slots    chan struct{} // bounds how many pods are brought up at the same time
+	slots    chan struct{} // bounds how many sandboxes are made at the same time
 	ownsLogs bool          // LogRoot is this agent's alone
 	runtime  string        // the runtime's name, prefix of container ids
 }
@@ -143,7 +143,7 @@ type Kubelet struct {
 // sharedLogs is where other agents of the machine may keep logs too; what is left there is not swept.
 const sharedLogs = "/var/log/pods"
 
-// bringUps is how many pods are brought up at the same time.
+// bringUps is how many sandboxes are made at the same time; images and containers are not held up by it.
 const bringUps = 32
 
 // New registers the agent's informers and checks its configuration; it starts nothing.
