@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -285,21 +286,35 @@ func (w *worker) startFailed(ctx context.Context, pod *corev1.Pod, s *plan.Start
 	if ctx.Err() != nil {
 		return
 	}
-	f := plan.Failure{Reason: "ErrImagePull", Message: err.Error()}
-	var r interface{ Reason() string }
-	if errors.As(err, &r) {
-		f.Reason = r.Reason()
+	f := failure(err)
+	wait := startRetry
+	if again, ok := w.k.cfg.Puller.(interface {
+		RetryAfter(*corev1.Pod, *corev1.Container) time.Duration
+	}); ok && imageReasons[f.Reason] {
+		if d := again.RetryAfter(pod, s.Container); d > 0 {
+			wait = d
+		}
 	}
-	first, most := startRetry, startRetry
-	var again interface{ RetryAfter() time.Duration }
-	if errors.As(err, &again) && again.RetryAfter() > 0 {
-		first = again.RetryAfter()
-		most = first
-	}
-	if f.Reason != "ImagePullBackOff" && f.Reason != "ErrImagePull" && f.Reason != "ErrImageNeverPull" && f.Reason != "InvalidImageName" {
+	if !imageReasons[f.Reason] {
 		w.k.event(pod, s.Container.Name, corev1.EventTypeWarning, "Failed", "Error: "+err.Error())
 	}
 	w.k.log.Info("start container", "pod", w.name(), "container", s.Container.Name, "reason", f.Reason, "error", err)
-	w.failed(s.Container.Name, f, first, most)
+	w.failed(s.Container.Name, f, wait, wait)
 	w.poke()
+}
+
+// imageReasons are the failures that Images reports itself.
+var imageReasons = map[string]bool{"ErrImagePull": true, "ImagePullBackOff": true, "ErrImageNeverPull": true,
+	"InvalidImageName": true, "ImageInspectError": true, "RegistryUnavailable": true, "SignatureValidationFailed": true}
+
+// failure reads why a start failed: by the error's Reason, or by the "Reason: message" that Images writes.
+func failure(err error) plan.Failure {
+	var r interface{ Reason() string }
+	if errors.As(err, &r) {
+		return plan.Failure{Reason: r.Reason(), Message: err.Error()}
+	}
+	if reason, message, ok := strings.Cut(err.Error(), ": "); ok && imageReasons[reason] {
+		return plan.Failure{Reason: reason, Message: message}
+	}
+	return plan.Failure{Reason: "ErrImagePull", Message: err.Error()}
 }

@@ -44,9 +44,9 @@ type Volumes interface {
 	Unmount(ctx context.Context, podUID types.UID) error
 }
 
-// Images gets images onto the node and sends their events. Its errors may tell a Reason()
-// string (ErrImagePull, ImagePullBackOff, ErrImageNeverPull, InvalidImageName) and a
-// RetryAfter() time.Duration.
+// Images gets images onto the node and sends their events. Its errors begin with the reason
+// that a container's status shows and ": ", such as "ImagePullBackOff: ...". It may have a
+// method RetryAfter(pod, container) time.Duration: when the next try makes sense.
 type Images interface {
 	Ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Container, sandbox *runtimeapi.PodSandboxConfig) (string, error)
 }
