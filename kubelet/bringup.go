@@ -295,9 +295,11 @@ func (w *worker) startFailed(ctx context.Context, pod *corev1.Pod, s *plan.Start
 			wait = d
 		}
 	}
-	if !imageReasons[f.Reason] {
-		w.k.event(pod, s.Container.Name, corev1.EventTypeWarning, "Failed", "Error: "+err.Error())
+	text := "Error: " + err.Error()
+	if imageReasons[f.Reason] {
+		text = "Error: " + f.Reason // what happened, Images has told already
 	}
+	w.k.event(pod, s.Container.Name, corev1.EventTypeWarning, "Failed", text)
 	w.k.log.Info("start container", "pod", w.name(), "container", s.Container.Name, "reason", f.Reason, "error", err)
 	w.failed(s.Container.Name, f, wait, wait)
 	w.poke()
