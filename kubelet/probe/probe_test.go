@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,10 +18,11 @@ func (s script) Test(context.Context, *Target, *corev1.Probe) (Result, string) {
 func TestThresholds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		answer := Failure
+		var answer atomic.Int32
+		answer.Store(int32(Failure))
 		var changes []time.Duration
 		var events []string
-		p := New(Config{Tester: script(func() Result { return answer }), Changed: func(types.UID) { changes = append(changes, time.Since(began)) },
+		p := New(Config{Tester: script(func() Result { return Result(answer.Load()) }), Changed: func(types.UID) { changes = append(changes, time.Since(began)) },
 			Event: func(_ *Target, reason, message string) { events = append(events, reason+": "+message) }})
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
@@ -31,9 +33,9 @@ func TestThresholds(t *testing.T) {
 		if p.Verdict("x", Startup) != Undecided || p.Verdict("x", Liveness) != Success {
 			t.Error("verdicts before any threshold")
 		}
-		answer = Success
+		answer.Store(int32(Success))
 		time.Sleep(10 * time.Second) // startup passes at 15 s, liveness is asked at once
-		answer = Failure
+		answer.Store(int32(Failure))
 		time.Sleep(60 * time.Second) // asked at 25, 35, 45
 		synctest.Wait()
 		if p.Verdict("x", Liveness) != Failure {
