@@ -96,7 +96,10 @@ func (w *worker) prepare(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandbo
 	cgroup := ""
 	if w.k.groups != nil {
 		class := podspec.Class(pod)
-		var err error
+		err := w.k.cfg.Host.Record(host.Change{Kind: host.Cgroup, Name: w.k.cfg.CgroupRoot})
+		if err != nil {
+			return nil, fmt.Errorf("record cgroup: %w", err)
+		}
 		if cgroup, err = w.k.groups.Ensure(pod.UID, class, cgroups.ForPod(pod, class)); err != nil {
 			return nil, err
 		}
