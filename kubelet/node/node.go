@@ -1,0 +1,307 @@
+// Package node keeps the node's own record: it registers the node, renews its lease,
+// writes its status when something changed, and watches memory and disk for pressure.
+//
+// The one idea: the status is computed whole and compared; only a difference, or five
+// minutes, make a write. The kubelet alone calls it.
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Thresholds below which the node is under pressure: bytes of memory, and percents of the
+// disk's space and inodes.
+type Thresholds struct {
+	Memory       int64   // default 100 MiB
+	DiskPercent  float64 // default 10
+	InodePercent float64 // default 5
+}
+
+// Config of a node's record.
+type Config struct {
+	Client     kubernetes.Interface
+	Runtime    runtimeapi.RuntimeServiceClient
+	Images     runtimeapi.ImageServiceClient
+	Name       string
+	IPs        []string
+	Root       string // on the disk that is watched
+	MaxPods    int64
+	Labels     map[string]string
+	Taints     []corev1.Taint
+	Port       int32
+	Version    string
+	Reserved   corev1.ResourceList
+	Thresholds Thresholds
+	Recorder   record.EventRecorder
+	Log        *slog.Logger
+	// Pressure is called while a resource is short; it evicts at most one pod.
+	Pressure func(ctx context.Context, what corev1.ResourceName, message string)
+}
+
+// Times of the record, as upstream's.
+const (
+	leaseEvery    = 10 * time.Second // the one slow timer: lease, pressure, and whether the status changed
+	leaseSeconds  = 40
+	statusEvery   = 5 * time.Minute
+	registerFirst = 100 * time.Millisecond
+	registerMost  = 7 * time.Second
+	maxImages     = 50
+	leaseSpace    = corev1.NamespaceNodeLease
+)
+
+// Node is the record.
+type Node struct {
+	Config
+	machine    machine
+	registered chan struct{}
+
+	mu      sync.Mutex
+	node    *corev1.Node // as last read or written
+	written time.Time
+	lease   leaseState
+}
+
+// New reads the machine; it writes nothing.
+func New(cfg Config) (*Node, error) {
+	m, err := readMachine(cfg.Root)
+	if err != nil {
+		return nil, fmt.Errorf("read the machine: %w", err)
+	}
+	if cfg.Reserved == nil {
+		cfg.Reserved = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("100Mi")}
+	}
+	t := &cfg.Thresholds
+	if t.Memory == 0 {
+		t.Memory = 100 << 20
+	}
+	if t.DiskPercent == 0 {
+		t.DiskPercent = 10
+	}
+	if t.InodePercent == 0 {
+		t.InodePercent = 5
+	}
+	return &Node{Config: cfg, machine: m, registered: make(chan struct{})}, nil
+}
+
+// Registered is closed once the API server has the node.
+func (n *Node) Registered() <-chan struct{} { return n.registered }
+
+// Node is the node as last known; nil before it is registered.
+func (n *Node) Node() *corev1.Node {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.node
+}
+
+// Memory of the node in bytes.
+func (n *Node) Memory() int64 { return n.machine.memory }
+
+// Capacity is all that the machine has.
+func (n *Node) Capacity() corev1.ResourceList {
+	out := corev1.ResourceList{
+		corev1.ResourceCPU:              *resource.NewQuantity(int64(n.machine.cpus), resource.DecimalSI),
+		corev1.ResourceMemory:           *resource.NewQuantity(n.machine.memory, resource.BinarySI),
+		corev1.ResourcePods:             *resource.NewQuantity(n.MaxPods, resource.DecimalSI),
+		corev1.ResourceEphemeralStorage: *resource.NewQuantity(n.machine.disk, resource.BinarySI),
+	}
+	for size, bytes := range n.machine.hugepages {
+		out[corev1.ResourceName(corev1.ResourceHugePagesPrefix+size)] = *resource.NewQuantity(bytes, resource.BinarySI)
+	}
+	return out
+}
+
+// Allocatable is what pods may have of it.
+func (n *Node) Allocatable() corev1.ResourceList {
+	out := n.Capacity()
+	for name, q := range n.Reserved {
+		left := out[name]
+		left.Sub(q)
+		if left.Sign() < 0 {
+			left = resource.Quantity{Format: left.Format}
+		}
+		out[name] = left
+	}
+	disk := out[corev1.ResourceEphemeralStorage]
+	disk.Set(int64(float64(disk.Value()) * (100 - n.Thresholds.DiskPercent) / 100))
+	out[corev1.ResourceEphemeralStorage] = disk
+	return out
+}
+
+// Run registers the node and keeps its record until ctx ends.
+func (n *Node) Run(ctx context.Context) error {
+	if !n.register(ctx) {
+		return nil
+	}
+	close(n.registered)
+	n.Recorder.Event(n.ref(), corev1.EventTypeNormal, "Starting", "Starting kubelet.")
+	tick := time.NewTicker(leaseEvery)
+	defer tick.Stop()
+	for {
+		n.keep(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *Node) ref() *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: n.Name, UID: types.UID(n.Name)}
+}
+
+// keep renews the lease and writes the status if it has to be.
+func (n *Node) keep(ctx context.Context) {
+	if err := n.renew(ctx); err != nil && ctx.Err() == nil {
+		n.Log.Warn("renew node lease", "error", err)
+	}
+	if err := n.Sync(ctx); err != nil && ctx.Err() == nil {
+		n.Log.Warn("write node status", "error", err)
+	}
+}
+
+func (n *Node) register(ctx context.Context) bool {
+	for wait := registerFirst; ctx.Err() == nil; wait = min(wait*2, registerMost) {
+		err := n.tryRegister(ctx)
+		if err == nil {
+			return true
+		}
+		n.Log.Warn("register node", "error", err, "retry", wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	return false
+}
+
+func (n *Node) labels() map[string]string {
+	out := map[string]string{corev1.LabelHostname: n.Name, corev1.LabelOSStable: runtime.GOOS, corev1.LabelArchStable: runtime.GOARCH,
+		"beta.kubernetes.io/os": runtime.GOOS, "beta.kubernetes.io/arch": runtime.GOARCH}
+	for k, v := range n.Labels {
+		out[k] = v
+	}
+	return out
+}
+
+func (n *Node) tryRegister(ctx context.Context) error {
+	fresh := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.labels(),
+		Annotations: map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"}},
+		Spec: corev1.NodeSpec{Taints: n.Taints}}
+	fresh.Status = n.status(ctx, &fresh.Status)
+	made, err := n.Client.CoreV1().Nodes().Create(ctx, fresh, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		made, err = n.relabel(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("register node: %w", err)
+	}
+	n.mu.Lock()
+	n.node = made
+	n.mu.Unlock()
+	return nil
+}
+
+// relabel gives a node that is known already the labels it should have.
+func (n *Node) relabel(ctx context.Context) (*corev1.Node, error) {
+	have, err := n.Client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	missing := map[string]string{}
+	for k, v := range n.labels() {
+		if have.Labels[k] != v {
+			missing[k] = v
+		}
+	}
+	if len(missing) == 0 {
+		return have, nil
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": missing}})
+	if err != nil {
+		return nil, err
+	}
+	return n.Client.CoreV1().Nodes().Patch(ctx, n.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+}
+
+// Sync writes the node's status if it changed or is old.
+func (n *Node) Sync(ctx context.Context) error {
+	have, err := n.Client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return n.tryRegister(ctx) // somebody deleted it while we live
+	}
+	if err != nil {
+		return err
+	}
+	next := have.DeepCopy()
+	next.Status = n.status(ctx, &have.Status)
+	n.mu.Lock()
+	n.node = have
+	old := time.Since(n.written) > statusEvery
+	n.mu.Unlock()
+	if same(&have.Status, &next.Status) && !old {
+		return nil
+	}
+	stampConditions(&next.Status)
+	patch, err := twoWay(have, next)
+	if err != nil {
+		return err
+	}
+	made, err := n.Client.CoreV1().Nodes().Patch(ctx, n.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.node, n.written = made, time.Now()
+	n.mu.Unlock()
+	return nil
+}
+
+func twoWay(have, next *corev1.Node) ([]byte, error) {
+	a, err := json.Marshal(have)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(next)
+	if err != nil {
+		return nil, err
+	}
+	return strategicpatch.CreateTwoWayMergePatch(a, b, &corev1.Node{})
+}
+
+func same(a, b *corev1.NodeStatus) bool {
+	x, y := a.DeepCopy(), b.DeepCopy()
+	for _, s := range []*corev1.NodeStatus{x, y} {
+		for i := range s.Conditions {
+			s.Conditions[i].LastHeartbeatTime = metav1.Time{}
+		}
+	}
+	return equality.Semantic.DeepEqual(x, y)
+}
+
+func stampConditions(s *corev1.NodeStatus) {
+	now := metav1.Now().Rfc3339Copy()
+	for i := range s.Conditions {
+		switch s.Conditions[i].Type {
+		case corev1.NodeReady, corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure:
+			s.Conditions[i].LastHeartbeatTime = now
+		}
+	}
+}
