@@ -1,0 +1,125 @@
+package core
+
+import (
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// EventTTL is how long an event is kept after its last write.
+const EventTTL = time.Hour
+
+// Events is the kind Event of the core group, also the stored form of events.k8s.io.
+var Events = api.Define(api.Resource[*corev1.Event]{
+	Version: "v1", Kind: "Event", Plural: "events", Short: []string{"ev"}, Namespaced: true,
+	TTL:                 EventTTL,
+	CreateOnUpdate:      true,
+	UnconditionalUpdate: true,
+	Validate:            validateEvent,
+	Fields:              eventFields,
+	Columns:             eventColumns,
+})
+
+func validateEvent(e *corev1.Event) field.ErrorList {
+	path := field.NewPath("involvedObject", "namespace")
+	if e.InvolvedObject.Namespace == "" {
+		if e.Namespace != metav1.NamespaceNone && e.Namespace != metav1.NamespaceDefault && e.Namespace != metav1.NamespaceSystem {
+			return field.ErrorList{field.Invalid(path, e.InvolvedObject.Namespace, "does not match event.namespace")}
+		}
+		return nil
+	}
+	if e.Namespace != e.InvolvedObject.Namespace {
+		// An object of the cluster may be named with the namespace that its event is in.
+		return field.ErrorList{field.Invalid(path, e.InvolvedObject.Namespace, "does not match event.namespace")}
+	}
+	return nil
+}
+
+var eventFields = map[string]func(*corev1.Event) string{
+	"involvedObject.kind":            func(e *corev1.Event) string { return e.InvolvedObject.Kind },
+	"involvedObject.namespace":       func(e *corev1.Event) string { return e.InvolvedObject.Namespace },
+	"involvedObject.name":            func(e *corev1.Event) string { return e.InvolvedObject.Name },
+	"involvedObject.uid":             func(e *corev1.Event) string { return string(e.InvolvedObject.UID) },
+	"involvedObject.apiVersion":      func(e *corev1.Event) string { return e.InvolvedObject.APIVersion },
+	"involvedObject.resourceVersion": func(e *corev1.Event) string { return e.InvolvedObject.ResourceVersion },
+	"involvedObject.fieldPath":       func(e *corev1.Event) string { return e.InvolvedObject.FieldPath },
+	"reason":                         func(e *corev1.Event) string { return e.Reason },
+	"reportingComponent":             func(e *corev1.Event) string { return e.ReportingController },
+	"source":                         eventSourceComponent,
+	"type":                           func(e *corev1.Event) string { return e.Type },
+}
+
+func eventSourceComponent(e *corev1.Event) string {
+	if e.Source.Component == "" {
+		return e.ReportingController
+	}
+	return e.Source.Component
+}
+
+// eventColumns hold the name too: for events it comes last, and only in the wide form.
+var eventColumns = []api.Column[*corev1.Event]{
+	text("Last Seen", corev1.Event{}.SwaggerDoc()["lastTimestamp"], eventLastSeen),
+	text("Type", corev1.Event{}.SwaggerDoc()["type"], func(e *corev1.Event) string { return e.Type }),
+	text("Reason", corev1.Event{}.SwaggerDoc()["reason"], func(e *corev1.Event) string { return e.Reason }),
+	text("Object", corev1.Event{}.SwaggerDoc()["involvedObject"], eventTarget),
+	wide("Subobject", corev1.Event{}.InvolvedObject.SwaggerDoc()["fieldPath"], func(e *corev1.Event) string { return e.InvolvedObject.FieldPath }),
+	wide("Source", corev1.Event{}.SwaggerDoc()["source"], eventSource),
+	text("Message", corev1.Event{}.SwaggerDoc()["message"], func(e *corev1.Event) string { return strings.TrimSpace(e.Message) }),
+	wide("First Seen", corev1.Event{}.SwaggerDoc()["firstTimestamp"], eventFirstSeen),
+	{Name: "Count", Description: corev1.Event{}.SwaggerDoc()["count"], Priority: 1, Value: eventCount},
+	wide("Name", metav1.ObjectMeta{}.SwaggerDoc()["name"], func(e *corev1.Event) string { return e.Name }),
+}
+
+func eventFirstSeen(e *corev1.Event) string {
+	if e.FirstTimestamp.IsZero() {
+		return sinceMicro(e.EventTime)
+	}
+	return Since(e.FirstTimestamp)
+}
+
+func eventLastSeen(e *corev1.Event) string {
+	if e.Series != nil {
+		return sinceMicro(e.Series.LastObservedTime)
+	}
+	if e.LastTimestamp.IsZero() {
+		return eventFirstSeen(e)
+	}
+	return Since(e.LastTimestamp)
+}
+
+func eventCount(e *corev1.Event) any {
+	switch {
+	case e.Series != nil:
+		return int64(e.Series.Count)
+	case e.Count == 0:
+		return int64(1)
+	}
+	return int64(e.Count)
+}
+
+func eventTarget(e *corev1.Event) string {
+	kind := strings.ToLower(e.InvolvedObject.Kind)
+	if e.InvolvedObject.Name == "" {
+		return kind
+	}
+	return kind + "/" + e.InvolvedObject.Name
+}
+
+func eventSource(e *corev1.Event) string {
+	component, host := e.Source.Component, e.Source.Host
+	if component == "" {
+		component = e.ReportingController
+	}
+	if host == "" {
+		host = e.ReportingInstance
+	}
+	if host == "" {
+		return component
+	}
+	return component + ", " + host
+}

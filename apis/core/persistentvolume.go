@@ -1,0 +1,137 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// PersistentVolumes is the kind PersistentVolume.
+var PersistentVolumes = api.Define(api.Resource[*corev1.PersistentVolume]{
+	Version: "v1", Kind: "PersistentVolume", Plural: "persistentvolumes", Short: []string{"pv"},
+	UnconditionalUpdate: true,
+	HasStatus:           true,
+	Default:             defaultVolumeObject,
+	PrepareCreate:       func(_ context.Context, v *corev1.PersistentVolume) { v.Status.Phase = corev1.VolumePending },
+	Validate:            validateVolumeObject,
+	ValidateUpdate:      validateVolumeObjectUpdate,
+	Columns: []api.Column[*corev1.PersistentVolume]{
+		text("Capacity", corev1.PersistentVolumeSpec{}.SwaggerDoc()["capacity"], func(v *corev1.PersistentVolume) string { return storage(v.Spec.Capacity) }),
+		text("Access Modes", corev1.PersistentVolumeSpec{}.SwaggerDoc()["accessModes"], func(v *corev1.PersistentVolume) string { return accessModesText(v.Spec.AccessModes) }),
+		text("Reclaim Policy", corev1.PersistentVolumeSpec{}.SwaggerDoc()["persistentVolumeReclaimPolicy"], func(v *corev1.PersistentVolume) string { return string(v.Spec.PersistentVolumeReclaimPolicy) }),
+		text("Status", corev1.PersistentVolumeStatus{}.SwaggerDoc()["phase"], func(v *corev1.PersistentVolume) string {
+			if v.DeletionTimestamp != nil {
+				return "Terminating"
+			}
+			return string(v.Status.Phase)
+		}),
+		text("Claim", corev1.PersistentVolumeSpec{}.SwaggerDoc()["claimRef"], func(v *corev1.PersistentVolume) string {
+			if v.Spec.ClaimRef == nil {
+				return ""
+			}
+			return v.Spec.ClaimRef.Namespace + "/" + v.Spec.ClaimRef.Name
+		}),
+		text("StorageClass", "StorageClass of the pv", func(v *corev1.PersistentVolume) string {
+			if class, ok := v.Annotations[corev1.BetaStorageClassAnnotation]; ok {
+				return class
+			}
+			return v.Spec.StorageClassName
+		}),
+		text("VolumeAttributesClass", "VolumeAttributesClass of the pv", func(v *corev1.PersistentVolume) string { return attributesClass(v.Spec.VolumeAttributesClassName) }),
+		text("Reason", corev1.PersistentVolumeStatus{}.SwaggerDoc()["reason"], func(v *corev1.PersistentVolume) string { return v.Status.Reason }),
+		Age[*corev1.PersistentVolume](),
+		wide("VolumeMode", corev1.PersistentVolumeSpec{}.SwaggerDoc()["volumeMode"], func(v *corev1.PersistentVolume) string { return volumeMode(v.Spec.VolumeMode) }),
+	},
+})
+
+func defaultVolumeObject(v *corev1.PersistentVolume) {
+	fill(&v.Status.Phase, corev1.VolumePending)
+	fill(&v.Spec.PersistentVolumeReclaimPolicy, corev1.PersistentVolumeReclaimRetain)
+	fillPtr(&v.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
+	roundResources(v.Spec.Capacity)
+	if v.Spec.HostPath != nil {
+		fillPtr(&v.Spec.HostPath.Type, corev1.HostPathUnset)
+	}
+}
+
+func validateVolumeObject(v *corev1.PersistentVolume) field.ErrorList {
+	path := field.NewPath("spec")
+	errs := validateAccessModes(v.Spec.AccessModes, path.Child("accessModes"))
+	if len(v.Spec.Capacity) == 0 {
+		errs = append(errs, field.Required(path.Child("capacity"), ""))
+	} else if q, ok := v.Spec.Capacity[corev1.ResourceStorage]; !ok || len(v.Spec.Capacity) > 1 {
+		errs = append(errs, field.NotSupported(path.Child("capacity"), fmt.Sprint(slices.Sorted(maps.Keys(v.Spec.Capacity))), []string{"storage"}))
+	} else if q.Sign() <= 0 {
+		errs = append(errs, field.Invalid(path.Child("capacity").Key("storage"), q.String(), "must be greater than zero"))
+	}
+	errs = append(errs, oneOf(v.Spec.PersistentVolumeReclaimPolicy, path.Child("persistentVolumeReclaimPolicy"),
+		corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRecycle, corev1.PersistentVolumeReclaimRetain)...)
+	errs = append(errs, validateVolumeObjectSource(v, path)...)
+	if a := v.Spec.NodeAffinity; a != nil {
+		if a.Required == nil {
+			errs = append(errs, field.Required(path.Child("nodeAffinity", "required"), "must specify required node constraints"))
+		} else {
+			errs = append(errs, validateNodeSelector(a.Required, path.Child("nodeAffinity", "required"))...)
+		}
+	} else if v.Spec.Local != nil {
+		errs = append(errs, field.Required(path.Child("nodeAffinity"), "Local volume requires node affinity"))
+	}
+	if v.Spec.StorageClassName != "" {
+		errs = append(errs, dnsSubdomain(v.Spec.StorageClassName, path.Child("storageClassName"))...)
+	}
+	if v.Spec.VolumeMode != nil {
+		errs = append(errs, oneOf(*v.Spec.VolumeMode, path.Child("volumeMode"), corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem)...)
+	}
+	return errs
+}
+
+func validateVolumeObjectSource(v *corev1.PersistentVolume, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	source := reflect.ValueOf(v.Spec.PersistentVolumeSource)
+	n := 0
+	for i := range source.NumField() {
+		if !source.Field(i).IsNil() {
+			if n++; n > 1 {
+				errs = append(errs, field.Forbidden(path, "may not specify more than 1 volume type"))
+			}
+		}
+	}
+	if n == 0 {
+		errs = append(errs, field.Required(path, "must specify a volume type"))
+	}
+	if h := v.Spec.HostPath; h != nil {
+		errs = append(errs, validateHostPath(h, path.Child("hostPath"))...)
+		if h.Path == "/" && v.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
+			errs = append(errs, field.Forbidden(path.Child("persistentVolumeReclaimPolicy"), "may not be 'recycle' for a hostPath mount of '/'"))
+		}
+	}
+	if l := v.Spec.Local; l != nil {
+		if l.Path == "" {
+			errs = append(errs, field.Required(path.Child("local", "path"), ""))
+		} else {
+			errs = append(errs, noBackSteps(l.Path, path.Child("local", "path"))...)
+		}
+	}
+	return errs
+}
+
+func validateVolumeObjectUpdate(v, old *corev1.PersistentVolume) field.ErrorList {
+	var errs field.ErrorList
+	path := field.NewPath("spec")
+	if !apiequality.Semantic.DeepEqual(v.Spec.PersistentVolumeSource, old.Spec.PersistentVolumeSource) {
+		errs = append(errs, field.Forbidden(path.Child("persistentvolumesource"), "spec.persistentvolumesource is immutable after creation\n"+specDiff(old.Spec.PersistentVolumeSource, v.Spec.PersistentVolumeSource)))
+	}
+	errs = append(errs, immutable(v.Spec.VolumeMode, old.Spec.VolumeMode, path.Child("volumeMode"))...)
+	if old.Spec.NodeAffinity != nil {
+		errs = append(errs, immutable(v.Spec.NodeAffinity, old.Spec.NodeAffinity, path.Child("nodeAffinity"))...)
+	}
+	return errs
+}

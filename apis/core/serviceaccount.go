@@ -1,0 +1,26 @@
+package core
+
+import (
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// ServiceAccounts is the kind ServiceAccount.
+var ServiceAccounts = api.Define(api.Resource[*corev1.ServiceAccount]{
+	Version: "v1", Kind: "ServiceAccount", Plural: "serviceaccounts", Short: []string{"sa"}, Namespaced: true,
+	UnconditionalUpdate: true,
+	ValidateName:        apivalidation.ValidateServiceAccountName,
+	Columns: []api.Column[*corev1.ServiceAccount]{
+		count("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"], func(s *corev1.ServiceAccount) int { return len(s.Secrets) }),
+		Age[*corev1.ServiceAccount](),
+	},
+	Actions: []api.Action{{
+		Name: "token", Group: "authentication.k8s.io", Version: "v1", Kind: "TokenRequest",
+		New: func() runtime.Object { return &authenticationv1.TokenRequest{} },
+		Do:  issueToken,
+	}},
+})
