@@ -1,0 +1,236 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+
+	"github.com/google/uuid"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/proa-dev/proa/access"
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// Handler is the whole pipeline for remote clients.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	r2 := &request{s: s, w: w, r: r, query: r.URL.Query()}
+	defer r2.recover()
+	w.Header().Set("Audit-Id", auditID(r))
+	for prefix, h := range s.cfg.Open {
+		if r.URL.Path == prefix {
+			h.ServeHTTP(w, r)
+			return
+		}
+	}
+	if err := r2.identify(); err != nil {
+		s.log.Debug("unauthenticated", "path", r.URL.Path, "err", err)
+		w.Header().Set("WWW-Authenticate", `Basic realm="kubernetes-master"`)
+		r2.fail(apierrors.NewUnauthorized("Unauthorized"))
+		return
+	}
+	if err := r2.route(); err != nil {
+		r2.fail(err)
+		return
+	}
+	if err := r2.impersonate(); err != nil {
+		r2.fail(err)
+		return
+	}
+	if err := r2.authorize(); err != nil {
+		r2.fail(err)
+		return
+	}
+	release, err := r2.admit()
+	if err != nil {
+		w.Header().Set("Retry-After", "1")
+		r2.fail(err)
+		return
+	}
+	defer release()
+	if !r2.long() {
+		ctx, cancel := context.WithTimeout(r2.r.Context(), requestTimeout)
+		defer cancel()
+		r2.r = r2.r.WithContext(ctx)
+	}
+	r2.dispatch()
+}
+
+func auditID(r *http.Request) string {
+	if id := r.Header.Get("Audit-Id"); id != "" && len(id) <= 64 {
+		return id
+	}
+	return uuid.NewString()
+}
+
+// recover answers for a panic: a fault of ours that must cost no more than this request.
+func (r *request) recover() {
+	v := recover()
+	if v == nil || v == http.ErrAbortHandler { //nolint:errorlint // a panic value
+		if v != nil {
+			panic(v)
+		}
+		return
+	}
+	r.s.log.Error("panic in request", "method", r.r.Method, "path", r.r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+	r.fail(apierrors.NewInternalError(errors.New("this request caused apiserver to panic. Look in the logs for details")))
+}
+
+func (r *request) identify() error {
+	if u, ok := r.r.Context().Value(userKey{}).(*api.User); ok {
+		r.user = u
+		return nil
+	}
+	u, err := r.s.cfg.Authenticator.Authenticate(r.r)
+	if err != nil {
+		return err
+	}
+	if u == nil {
+		return errors.New("no credentials")
+	}
+	r.user = u
+	return nil
+}
+
+// impersonate changes the identity as the Impersonate-* headers ask, if the user may.
+func (r *request) impersonate() error {
+	h := r.r.Header
+	name, groups, uid := h.Get("Impersonate-User"), h.Values("Impersonate-Group"), h.Get("Impersonate-Uid")
+	extra := map[string][]string{}
+	for key, values := range h {
+		if k, ok := strings.CutPrefix(strings.ToLower(key), "impersonate-extra-"); ok {
+			extra[k] = values
+		}
+	}
+	if name == "" {
+		if len(groups) > 0 || len(extra) > 0 || uid != "" {
+			return apierrors.NewBadRequest("requested without impersonating a user")
+		}
+		return nil
+	}
+	ask := func(a access.Attributes) error {
+		a.User, a.Verb, a.Resource = r.user, "impersonate", true
+		if d, reason := r.s.cfg.Authorizer.Authorize(r.r.Context(), &a); d != access.Allow {
+			return forbidden(&a, reason)
+		}
+		return nil
+	}
+	who := access.Attributes{Plural: "users", Name: name}
+	if ns, account, ok := access.SplitServiceAccount(name); ok {
+		who = access.Attributes{Plural: "serviceaccounts", Namespace: ns, Name: account}
+	}
+	errs := []error{ask(who)}
+	for _, g := range groups {
+		errs = append(errs, ask(access.Attributes{Plural: "groups", Name: g}))
+	}
+	if uid != "" {
+		errs = append(errs, ask(access.Attributes{Group: "authentication.k8s.io", Plural: "uids", Name: uid}))
+	}
+	for k, values := range extra {
+		for _, v := range values {
+			errs = append(errs, ask(access.Attributes{Group: "authentication.k8s.io", Plural: "userextras", Subresource: k, Name: v}))
+		}
+	}
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	if len(groups) == 0 && who.Plural == "serviceaccounts" {
+		groups = []string{"system:serviceaccounts", "system:serviceaccounts:" + who.Namespace}
+	}
+	everyone := "system:authenticated"
+	if name == "system:anonymous" {
+		everyone = "system:unauthenticated"
+	}
+	r.user = &api.User{Name: name, UID: uid, Groups: append(append([]string{}, groups...), everyone), Extra: extra}
+	for key := range h {
+		if strings.HasPrefix(strings.ToLower(key), "impersonate-") {
+			h.Del(key)
+		}
+	}
+	return nil
+}
+
+func (r *request) authorize() error {
+	a := r.attributes()
+	d, reason := r.s.cfg.Authorizer.Authorize(r.r.Context(), a)
+	if d == access.Allow {
+		return nil
+	}
+	return forbidden(a, reason)
+}
+
+func (r *request) attributes() *access.Attributes {
+	if r.kind == nil && r.resource == "" {
+		return &access.Attributes{User: r.user, Verb: strings.ToLower(r.r.Method), Path: r.r.URL.Path}
+	}
+	verb := r.verb
+	// A tunnel is what it does, not the method that opens it: WebSockets begin with GET.
+	if r.connect != nil && (r.sub == "exec" || r.sub == "attach" || r.sub == "portforward") && verb == "get" {
+		verb = "create"
+	}
+	return &access.Attributes{
+		User: r.user, Verb: verb, Resource: true, Group: r.gv.Group, Version: r.gv.Version, Plural: r.resource,
+		Subresource: r.sub, Namespace: r.namespace, Name: r.name,
+		FieldSelector: r.query.Get("fieldSelector"), LabelSelector: r.query.Get("labelSelector"),
+	}
+}
+
+// forbidden is a refusal in the words that users and tools know.
+func forbidden(a *access.Attributes, reason string) error {
+	if !a.Resource {
+		text := fmt.Sprintf("User %q cannot %s path %q", a.User.Name, a.Verb, a.Path)
+		if reason != "" {
+			text += ": " + reason
+		}
+		return apierrors.NewForbidden(schema.GroupResource{}, "", errors.New(text))
+	}
+	what := a.Plural
+	if a.Subresource != "" {
+		what += "/" + a.Subresource
+	}
+	text := fmt.Sprintf("User %q cannot %s resource %q in API group %q", a.User.Name, a.Verb, what, a.Group)
+	if a.Namespace != "" {
+		text += fmt.Sprintf(" in the namespace %q", a.Namespace)
+	} else {
+		text += " at the cluster scope"
+	}
+	if reason != "" {
+		text += ": " + reason
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Group: a.Group, Resource: a.Plural}, a.Name, errors.New(text))
+}
+
+// admit takes one of the places for requests at once; watches and tunnels last too long
+// to hold one, and this process's own components are not made to wait behind clients.
+func (r *request) admit() (release func(), err error) {
+	if _, own := r.r.Context().Value(userKey{}).(*api.User); own || r.long() {
+		return func() {}, nil
+	}
+	places := r.s.reading
+	if r.writes() {
+		places = r.s.writing
+	}
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	default:
+		return nil, apierrors.NewTooManyRequests("too many requests, please try again later", 1)
+	}
+}
+
+func (r *request) writes() bool {
+	return r.r.Method != http.MethodGet && r.r.Method != http.MethodHead
+}
+
+// long requests last as long as their client likes.
+func (r *request) long() bool {
+	return r.verb == "watch" || r.connect != nil || r.sub == "log" && r.query.Get("follow") == "true"
+}

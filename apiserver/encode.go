@@ -1,0 +1,160 @@
+package apiserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/store"
+)
+
+// itemBytes is an item in the choice's form, from what is kept with it where that form is
+// asked for often.
+func (r *request) itemBytes(item *store.Item) ([]byte, error) {
+	k := r.kind
+	switch {
+	case r.out.as == "Table":
+		return json.Marshal(r.table([]*store.Item{item}, true, ""))
+	case r.out.as != "":
+		return r.metaBytes(item)
+	case r.out.media == typeProtobuf && k.FromStored == nil:
+		return item.Protobuf()
+	case r.out.media == typeProtobuf:
+		return item.Encoded(k.slot.protobuf, func(obj api.Object) ([]byte, error) { return encodeProtobuf(k.FromStored(obj)) })
+	}
+	raw, err := k.json(item)
+	if err == nil && r.out.media == typeYAML {
+		return yaml.JSONToYAML(raw)
+	}
+	return raw, err
+}
+
+// json is the JSON of an item in the kind's version, kept with it. Its TypeMeta comes
+// first, see jsonHeader.
+func (k *served) json(item *store.Item) ([]byte, error) {
+	return item.Encoded(k.slot.json, func(obj api.Object) ([]byte, error) {
+		if k.FromStored != nil {
+			obj = k.FromStored(obj)
+		}
+		return json.Marshal(obj)
+	})
+}
+
+// jsonHeader is how the JSON of each object of the kind begins. Elements of typed lists
+// are without it.
+func (k *served) jsonHeader() []byte {
+	version, kind := k.ToAPIVersionAndKind()
+	return fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,`, kind, version)
+}
+
+// metaBytes is the item's metadata as PartialObjectMetadata.
+func (r *request) metaBytes(item *store.Item) ([]byte, error) {
+	if r.out.media == typeProtobuf {
+		return encodeProtobuf(partial(r.kind.view(item)))
+	}
+	raw, err := item.Encoded(r.kind.slot.meta, func(obj api.Object) ([]byte, error) { return json.Marshal(partial(obj)) })
+	if err == nil && r.out.media == typeYAML {
+		return yaml.JSONToYAML(raw)
+	}
+	return raw, err
+}
+
+func partial(obj api.Object) *metav1.PartialObjectMetadata {
+	p := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/v1"}}
+	if m, ok := obj.(interface{ GetObjectMeta() metav1.Object }); ok {
+		if meta, ok := m.GetObjectMeta().(*metav1.ObjectMeta); ok {
+			p.ObjectMeta = *meta
+		}
+	}
+	return p
+}
+
+// objectBytes encodes an object that no item holds: an answer of an action, a status, a
+// dry run.
+func objectBytes(c *choice, obj runtime.Object) ([]byte, error) {
+	if c.media == typeProtobuf {
+		return encodeProtobuf(obj)
+	}
+	raw, err := json.Marshal(obj)
+	if err == nil && c.media == typeYAML {
+		return yaml.JSONToYAML(raw)
+	}
+	return raw, err
+}
+
+// protoMessage is what generated types can do.
+type protoMessage interface {
+	Size() int
+	MarshalToSizedBuffer([]byte) (int, error)
+}
+
+// encodeProtobuf wraps an object's message in the Kubernetes envelope.
+func encodeProtobuf(obj runtime.Object) ([]byte, error) {
+	m, ok := obj.(protoMessage)
+	if !ok {
+		return nil, fmt.Errorf("%T has no protobuf form", obj)
+	}
+	gvk := obj.GetObjectKind().GroupVersionKind()
+	size := m.Size()
+	out := appendEnvelope(nil, gvk, size)
+	at := len(out)
+	out = append(out, make([]byte, size)...)
+	if _, err := m.MarshalToSizedBuffer(out[at:]); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", gvk.Kind, err)
+	}
+	return append(out, envelopeEnd...), nil
+}
+
+// The envelope: "k8s\x00", then runtime.Unknown{1: TypeMeta{1: apiVersion, 2: kind}, 2: raw,
+// 3: contentEncoding, 4: contentType}.
+var (
+	envelopeStart = []byte("k8s\x00")
+	envelopeEnd   = []byte{0x1a, 0, 0x22, 0}
+)
+
+func appendEnvelope(dst []byte, gvk schema.GroupVersionKind, size int) []byte {
+	version, kind := gvk.ToAPIVersionAndKind()
+	meta := appendText(appendText(nil, 1, version), 2, kind)
+	dst = append(dst, envelopeStart...)
+	dst = appendBytes(dst, 1, meta)
+	return appendVarint(append(dst, 2<<3|2), uint64(size))
+}
+
+func appendText(dst []byte, field byte, s string) []byte {
+	return append(appendVarint(append(dst, field<<3|2), uint64(len(s))), s...)
+}
+
+func appendBytes(dst []byte, field byte, b []byte) []byte {
+	return append(appendVarint(append(dst, field<<3|2), uint64(len(b))), b...)
+}
+
+func appendVarint(dst []byte, v uint64) []byte {
+	for v >= 0x80 {
+		dst = append(dst, byte(v)|0x80)
+		v >>= 7
+	}
+	return append(dst, byte(v))
+}
+
+func varintSize(v uint64) int {
+	n := 1
+	for ; v >= 0x80; v >>= 7 {
+		n++
+	}
+	return n
+}
+
+// prettyJSON indents, when the client is a person.
+func prettyJSON(raw []byte) []byte {
+	var out bytes.Buffer
+	if json.Indent(&out, raw, "", "  ") != nil {
+		return raw
+	}
+	return out.Bytes()
+}

@@ -1,0 +1,129 @@
+package apiserver
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/store"
+)
+
+var errModified = errors.New("the object has been modified; please apply your changes to the latest version and try again")
+
+func isExists(err error) bool   { return errors.Is(err, store.ErrExists) }
+func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) || apierrors.IsNotFound(err) }
+
+// Names that the server makes: a prefix of at most maxPrefix, then five random characters.
+const maxPrefix = 63 - 5
+
+// fillMeta sets what only the server sets on a new object.
+func fillMeta(obj api.Object, now time.Time) {
+	obj.SetUID(types.UID(uuid.NewString()))
+	obj.SetCreationTimestamp(metav1.NewTime(now).Rfc3339Copy())
+	obj.SetDeletionTimestamp(nil)
+	obj.SetDeletionGracePeriodSeconds(nil)
+	obj.SetSelfLink("")
+	obj.SetResourceVersion("")
+	obj.SetGeneration(0)
+	if prefix := obj.GetGenerateName(); prefix != "" && obj.GetName() == "" {
+		obj.SetName(prefix[:min(len(prefix), maxPrefix)] + utilrand.String(5))
+	}
+}
+
+// carryMeta keeps what a client cannot change on an object that is there.
+func carryMeta(obj, old api.Object) {
+	obj.SetUID(old.GetUID())
+	obj.SetCreationTimestamp(old.GetCreationTimestamp())
+	obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
+	obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	obj.SetGeneration(old.GetGeneration())
+	obj.SetGenerateName(old.GetGenerateName())
+	obj.SetSelfLink("")
+	obj.SetResourceVersion(old.GetResourceVersion())
+	if obj.GetManagedFields() == nil {
+		obj.SetManagedFields(nil)
+	}
+}
+
+// nameOf adapts a kind's name rule.
+func nameOf(k *api.Kind) apivalidation.ValidateNameFunc {
+	return func(name string, prefix bool) []string { return k.ValidateName(name, prefix) }
+}
+
+func validateMeta(k *api.Kind, obj api.Object) field.ErrorList {
+	path := field.NewPath("metadata")
+	errs := apivalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, nameOf(k), path)
+	// A bad prefix is said once, of the prefix, not of the name made from it.
+	return errs
+}
+
+func validateMetaUpdate(k *api.Kind, obj, old api.Object) field.ErrorList {
+	path := field.NewPath("metadata")
+	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, path)
+	return append(errs, apivalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, func(string, bool) []string { return nil }, path)...)
+}
+
+// Status and spec are fields of the kinds' structs by these names.
+const (
+	statusField = "Status"
+	metaField   = "ObjectMeta"
+	typeField   = "TypeMeta"
+)
+
+func structOf(obj api.Object) reflect.Value { return reflect.ValueOf(obj).Elem() }
+
+func clearStatus(obj api.Object) {
+	if f := structOf(obj).FieldByName(statusField); f.IsValid() {
+		f.SetZero()
+	}
+}
+
+// keepStatus: a plain update cannot touch the status.
+func keepStatus(obj, old api.Object) {
+	copied := old.DeepCopyObject().(api.Object)
+	if f := structOf(obj).FieldByName(statusField); f.IsValid() {
+		f.Set(structOf(copied).FieldByName(statusField))
+	}
+}
+
+// keepAllButStatus: a status update touches nothing else but labels, annotations,
+// finalizers and managed fields of the metadata.
+func keepAllButStatus(obj, old api.Object) {
+	copied := old.DeepCopyObject().(api.Object)
+	to, from := structOf(obj), structOf(copied)
+	for i := range to.NumField() {
+		switch name := to.Type().Field(i).Name; {
+		case name == statusField || name == metaField || name == typeField:
+		case strings.HasPrefix(name, "XXX_"):
+		default:
+			to.Field(i).Set(from.Field(i))
+		}
+	}
+	obj.SetOwnerReferences(copied.GetOwnerReferences())
+}
+
+// changedSpec: something other than metadata and status differs.
+func changedSpec(obj, old api.Object) bool {
+	a, b := structOf(obj), structOf(old)
+	for i := range a.NumField() {
+		switch a.Type().Field(i).Name {
+		case statusField, metaField, typeField:
+			continue
+		}
+		if !equality.Semantic.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			return true
+		}
+	}
+	return false
+}

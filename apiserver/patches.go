@@ -1,0 +1,132 @@
+package apiserver
+
+import (
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/patch"
+	"github.com/proa-dev/proa/store"
+)
+
+var patchTypes = []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType, types.ApplyCBORPatchType}
+
+func (r *request) patch() error {
+	o, err := r.writeOptions()
+	if err != nil {
+		return err
+	}
+	media, _, err := mime.ParseMediaType(r.r.Header.Get("Content-Type"))
+	if err != nil {
+		return unsupportedPatch()
+	}
+	raw, err := r.body()
+	if err != nil {
+		return err
+	}
+	var edit editor
+	apply := func(f func(*api.Kind, api.Object, []byte, string) (api.Object, []string, error)) editor {
+		return func(old api.Object) (api.Object, error) {
+			obj, warnings, err := f(r.kind.Kind, old, raw, o.validation)
+			for _, w := range warnings {
+				r.warn(w)
+			}
+			return obj, err
+		}
+	}
+	switch types.PatchType(media) {
+	case types.JSONPatchType:
+		edit = apply(patch.JSON)
+	case types.MergePatchType:
+		edit = apply(patch.Merge)
+	case types.StrategicMergePatchType:
+		edit = apply(patch.Strategic)
+	case types.ApplyYAMLPatchType:
+		return r.apply(raw, o)
+	default:
+		return unsupportedPatch()
+	}
+	if r.query.Get("force") != "" {
+		return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "PatchOptions"}, "", field.ErrorList{
+			field.Forbidden(field.NewPath("force"), "may not be specified for non-apply patch"),
+		})
+	}
+	item, obj, err := r.edit(r.named(edit), o, nil)
+	return r.answer(http.StatusOK, item, obj, err)
+}
+
+// named refuses patches that rename.
+func (r *request) named(edit editor) editor {
+	return func(old api.Object) (api.Object, error) {
+		obj, err := edit(old)
+		if err == nil && obj.GetName() != r.name {
+			return nil, wrongName(obj.GetName(), r.name)
+		}
+		return obj, err
+	}
+}
+
+func unsupportedPatch() error {
+	var names []string
+	for _, t := range patchTypes[:4] {
+		names = append(names, string(t))
+	}
+	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "",
+		"the body of the request was in an unknown format - accepted media types include: "+strings.Join(names, ", "), 0, true)
+}
+
+// apply is server-side apply: it creates what is not there.
+func (r *request) apply(raw []byte, o writeOptions) error {
+	manager := r.query.Get("fieldManager")
+	if manager == "" {
+		return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "PatchOptions"}, "", field.ErrorList{
+			field.Required(field.NewPath("fieldManager"), "is required for apply patch"),
+		})
+	}
+	force := false
+	if v := r.query.Get("force"); v != "" {
+		var err error
+		if force, err = strconv.ParseBool(v); err != nil {
+			return apierrors.NewBadRequest(fmt.Sprintf("force: Invalid value: %q: must be true or false", v))
+		}
+	}
+	f, err := r.kind.managed(r.s.cfg.Scheme)
+	if err != nil {
+		return err
+	}
+	edit := func(old api.Object) (api.Object, error) { return f.Apply(old, raw, manager, r.sub, force) }
+	keep := func(_, obj api.Object) (api.Object, error) { return obj, nil }
+	for {
+		item, obj, err := r.edit(r.named(edit), o, keep)
+		if !isNotFound(err) || r.sub != "" {
+			return r.answer(http.StatusOK, item, obj, err)
+		}
+		item, obj, err = r.applyNew(f, raw, manager, force, o)
+		if isExists(err) || apierrors.IsAlreadyExists(err) {
+			continue // another made it meanwhile
+		}
+		return r.answer(http.StatusCreated, item, obj, err)
+	}
+}
+
+func (r *request) applyNew(f *patch.Fields, raw []byte, manager string, force bool, o writeOptions) (*store.Item, api.Object, error) {
+	obj, err := f.Apply(nil, raw, manager, r.sub, force)
+	if err != nil {
+		return nil, nil, err
+	}
+	if obj.GetName() != r.name {
+		return nil, nil, wrongName(obj.GetName(), r.name)
+	}
+	if obj.GetUID() != "" {
+		return nil, nil, apierrors.NewConflict(r.groupResource(), r.name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", obj.GetUID()))
+	}
+	return r.createObject(r.r.Context(), obj, o, func(made api.Object) (api.Object, error) { return made, nil })
+}

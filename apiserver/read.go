@@ -1,0 +1,346 @@
+package apiserver
+
+import (
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/proa-dev/proa/store"
+)
+
+func (r *request) get() error {
+	minimum, err := r.revisionAsked()
+	if err != nil {
+		return err
+	}
+	item, err := r.kind.collection.Get(r.r.Context(), r.namespace, r.name, minimum)
+	if err != nil {
+		return err
+	}
+	return r.respondItem(http.StatusOK, item)
+}
+
+// page is the part of a collection that a list answers.
+type page struct {
+	items     []*store.Item
+	revision  int64
+	token     string // continue
+	remaining *int64
+}
+
+func (r *request) list() error {
+	if err := r.checkListOptions(); err != nil {
+		return err
+	}
+	p, err := r.page()
+	if err != nil {
+		return err
+	}
+	switch {
+	case r.out.as == "Table":
+		return r.tablePage(p)
+	case r.out.as != "":
+		return r.partialPage(p)
+	case r.out.media == typeProtobuf:
+		return r.protobufPage(p)
+	}
+	return r.jsonPage(p)
+}
+
+// position is where a paged list goes on, as the token in "continue" carries it.
+type position struct {
+	Version  string `json:"v"`
+	Revision int64  `json:"rv"`
+	Start    string `json:"start"`
+}
+
+const positionVersion = "meta.k8s.io/v1"
+
+func (p position) token() string {
+	raw, _ := json.Marshal(p) // texts and a number always encode
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+func parsePosition(token string) (position, error) {
+	var p position
+	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(token, "="))
+	if err == nil {
+		err = json.Unmarshal(raw, &p)
+	}
+	if err != nil || p.Version != positionVersion || p.Start == "" || strings.Contains(p.Start, "..") {
+		return p, apierrors.NewBadRequest("continue key is not valid: " + "encoded continue key could not be decoded")
+	}
+	return p, nil
+}
+
+// page selects what the list answers, from one consistent state.
+func (r *request) page() (*page, error) {
+	limit, err := r.limit()
+	if err != nil {
+		return nil, err
+	}
+	sel, err := r.selected()
+	if err != nil {
+		return nil, err
+	}
+	snapshot, after, err := r.snapshot()
+	if err != nil {
+		return nil, err
+	}
+	p := &page{revision: snapshot.Revision()}
+	match := r.filter(sel)
+	last, more := after, false
+	snapshot.Ascend(r.namespace, after, func(item *store.Item) bool {
+		if match != nil && !match(item.Object()) {
+			return true
+		}
+		if limit > 0 && int64(len(p.items)) == limit {
+			more = true
+			return false
+		}
+		p.items = append(p.items, item)
+		last = item.Path()
+		return true
+	})
+	if more {
+		p.token = position{positionVersion, snapshot.Revision(), last}.token()
+		if sel.everything() {
+			n := int64(snapshot.Remaining(r.namespace, last))
+			p.remaining = &n
+		}
+	}
+	return p, nil
+}
+
+func (r *request) limit() (int64, error) {
+	v := r.query.Get("limit")
+	if v == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 0 {
+		return 0, apierrors.NewBadRequest(fmt.Sprintf("limit: Invalid value: %q: must be a number that is not negative", v))
+	}
+	return n, nil
+}
+
+// snapshot finds the state that a list reads, and after which path it begins.
+func (r *request) snapshot() (*store.Snapshot, string, error) {
+	ctx, c := r.r.Context(), r.kind.collection
+	if token := r.query.Get("continue"); token != "" {
+		if v := r.query.Get("resourceVersion"); v != "" && v != "0" {
+			return nil, "", apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
+		}
+		p, err := parsePosition(token)
+		if err != nil {
+			return nil, "", err
+		}
+		if p.Revision < 0 { // a list that has gone on from a state that is gone
+			s, err := c.Snapshot(ctx, store.Latest)
+			return s, p.Start, err
+		}
+		s, err := c.SnapshotAt(ctx, p.Revision)
+		if errors.Is(err, store.ErrCompacted) {
+			return nil, "", expired(p)
+		}
+		return s, p.Start, err
+	}
+	minimum, err := r.revisionAsked()
+	if err != nil {
+		return nil, "", err
+	}
+	limited := r.query.Get("limit") != "" && r.query.Get("limit") != "0"
+	match := r.query.Get("resourceVersionMatch")
+	exact := match == string(metav1.ResourceVersionMatchExact) || match == "" && limited && minimum > 0
+	if exact {
+		s, err := c.SnapshotAt(ctx, minimum)
+		if errors.Is(err, store.ErrCompacted) {
+			err = apierrors.NewResourceExpired(fmt.Sprintf("The resourceVersion for the provided list is too old: %d", minimum))
+		}
+		return s, "", err
+	}
+	s, err := c.Snapshot(ctx, minimum)
+	return s, "", err
+}
+
+// expired refuses to go on with a state that is gone, and offers a token to go on with
+// what is there now.
+func expired(p position) error {
+	p.Revision = -1
+	err := apierrors.NewResourceExpired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.")
+	err.ErrStatus.ListMeta.Continue = p.token()
+	return err
+}
+
+func (p *page) meta() metav1.ListMeta {
+	return metav1.ListMeta{ResourceVersion: strconv.FormatInt(p.revision, 10), Continue: p.token, RemainingItemCount: p.remaining}
+}
+
+// stream begins an answer that is written in parts, compressed if the client likes and
+// it is long.
+func (r *request) stream(size int) (w io.Writer, done func()) {
+	h := r.w.Header()
+	h.Set("Content-Type", r.out.contentType(false))
+	h.Set("Cache-Control", "no-cache, private")
+	r.started = true
+	if size >= minGzip && r.gzipped() {
+		h.Set("Content-Encoding", "gzip")
+		h.Add("Vary", "Accept-Encoding")
+		z, _ := gzip.NewWriterLevel(r.w, gzip.BestSpeed) // the level is valid
+		return z, func() { _ = z.Close() }               // a client that went away
+	}
+	return r.w, func() {}
+}
+
+// chunk is how much is gathered before it is written.
+const chunk = 64 * 1024
+
+func (r *request) jsonPage(p *page) error {
+	if r.out.media == typeYAML || r.pretty() {
+		return r.wholePage(p)
+	}
+	size := 0
+	for _, i := range p.items {
+		size += i.Size()
+	}
+	w, done := r.stream(size)
+	defer done()
+	return r.writeJSONPage(w, p)
+}
+
+// writeJSONPage writes a typed list: items are without kind and apiVersion.
+func (r *request) writeJSONPage(w io.Writer, p *page) error {
+	meta, err := json.Marshal(p.meta())
+	if err != nil {
+		return err
+	}
+	version, _ := r.kind.ToAPIVersionAndKind()
+	header := r.kind.jsonHeader()
+	buf := fmt.Appendf(make([]byte, 0, chunk+8192), `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, r.kind.ListKind().Kind, version, meta)
+	for n, item := range p.items {
+		raw, err := r.kind.json(item)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			buf = append(buf, ',')
+		}
+		buf = append(append(buf, '{'), raw[len(header):]...)
+		if len(buf) >= chunk {
+			if _, err := w.Write(buf); err != nil {
+				return nil // a client that went away
+			}
+			buf = buf[:0]
+		}
+	}
+	_, _ = w.Write(append(buf, "]}\n"...))
+	return nil
+}
+
+// wholePage is for people: indented, or YAML.
+func (r *request) wholePage(p *page) error {
+	var b strings.Builder
+	if err := r.writeJSONPage(&b, p); err != nil {
+		return err
+	}
+	raw := []byte(b.String())
+	if r.out.media == typeYAML {
+		var err error
+		if raw, err = yaml.JSONToYAML(raw); err != nil {
+			return err
+		}
+	}
+	return r.respond(http.StatusOK, raw)
+}
+
+// protobufPage writes the list's envelope around the items' own messages.
+func (r *request) protobufPage(p *page) error {
+	if r.kind.FromStored != nil {
+		return r.convertedPage(p)
+	}
+	meta := p.meta()
+	head, err := meta.Marshal()
+	if err != nil {
+		return err
+	}
+	body := appendBytes(nil, 1, head)
+	size := len(body)
+	for _, item := range p.items {
+		n, err := item.MessageSize()
+		if err != nil {
+			return err
+		}
+		size += 1 + varintSize(uint64(n)) + n
+	}
+	w, done := r.stream(size)
+	defer done()
+	buf := append(appendEnvelope(make([]byte, 0, chunk+8192), r.kind.ListKind(), size), body...)
+	for _, item := range p.items {
+		n, err := item.MessageSize()
+		if err != nil {
+			return err
+		}
+		buf = appendVarint(append(buf, 2<<3|2), uint64(n))
+		if buf, err = item.AppendMessage(buf); err != nil {
+			return err
+		}
+		if len(buf) >= chunk {
+			if _, err := w.Write(buf); err != nil {
+				return nil // a client that went away
+			}
+			buf = buf[:0]
+		}
+	}
+	_, _ = w.Write(append(buf, envelopeEnd...))
+	return nil
+}
+
+// convertedPage is protobufPage for a version that is not stored.
+func (r *request) convertedPage(p *page) error {
+	meta := p.meta()
+	head, err := meta.Marshal()
+	if err != nil {
+		return err
+	}
+	body := appendBytes(nil, 1, head)
+	for _, item := range p.items {
+		m, ok := r.kind.view(item).(protoMessage)
+		if !ok {
+			return fmt.Errorf("%s has no protobuf form", r.kind.GroupVersionKind.Kind)
+		}
+		raw := make([]byte, m.Size())
+		if _, err := m.MarshalToSizedBuffer(raw); err != nil {
+			return err
+		}
+		body = appendBytes(body, 2, raw)
+	}
+	out := append(appendEnvelope(nil, r.kind.ListKind(), len(body)), body...)
+	return r.respond(http.StatusOK, append(out, envelopeEnd...))
+}
+
+func (r *request) tablePage(p *page) error {
+	t := r.table(p.items, true, strconv.FormatInt(p.revision, 10))
+	t.Continue, t.RemainingItemCount = p.token, p.remaining
+	return r.respondObject(http.StatusOK, t)
+}
+
+func (r *request) partialPage(p *page) error {
+	list := &metav1.PartialObjectMetadataList{
+		TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadataList", APIVersion: "meta.k8s.io/" + r.out.version},
+		ListMeta: p.meta(), Items: make([]metav1.PartialObjectMetadata, 0, len(p.items)),
+	}
+	for _, item := range p.items {
+		list.Items = append(list.Items, *partial(r.kind.view(item)))
+	}
+	return r.respondObject(http.StatusOK, list)
+}

@@ -1,0 +1,275 @@
+package apiserver
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/nodeproxy"
+)
+
+// request is one request on its way through the pipeline.
+type request struct {
+	s     *Server
+	w     http.ResponseWriter
+	r     *http.Request
+	query url.Values
+	user  *api.User
+
+	// Of a request for a resource; resource is "" for any other path.
+	gv              schema.GroupVersion
+	resource        string
+	kind            *served // nil: not served
+	sub             string
+	namespace, name string
+	verb            string
+	rest            string // of a proxy: the path after it
+	connect         *api.Connect
+
+	out     *choice // how to answer
+	started bool    // the answer has begun
+	warned  map[string]bool
+}
+
+// route reads the path.
+func (r *request) route() error {
+	path := r.r.URL.Path
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	var rest []string
+	switch {
+	case parts[0] == "api" && len(parts) >= 3:
+		r.gv, rest = schema.GroupVersion{Version: parts[1]}, parts[2:]
+	case parts[0] == "apis" && len(parts) >= 4:
+		r.gv, rest = schema.GroupVersion{Group: parts[1], Version: parts[2]}, parts[3:]
+	default:
+		return nil
+	}
+	if rest[0] == "watch" && len(rest) > 1 && r.s.kinds[r.gv]["watch"] == nil {
+		rest = rest[1:] // the old form of watching
+		r.query.Set("watch", "true")
+	}
+	// A namespace is a prefix of what is in it, and a resource itself; what follows its
+	// name is then a resource or one of its own subresources.
+	if rest[0] == "namespaces" && len(rest) > 2 && !(len(rest) == 3 && (rest[2] == "status" || rest[2] == "finalize")) {
+		r.namespace, rest = rest[1], rest[2:]
+	}
+	r.resource = rest[0]
+	if len(rest) > 1 {
+		r.name = rest[1]
+	}
+	if len(rest) > 2 {
+		r.sub = rest[2]
+	}
+	if len(rest) > 3 {
+		if r.sub != "proxy" {
+			r.kind = nil
+			return r.settle(false)
+		}
+		r.rest = proxied(r.r.URL.Path, len(parts)-len(rest)+3)
+	}
+	if r.resource == "namespaces" && r.name != "" && r.gv.Group == "" {
+		r.namespace = r.name // authorization looks at a namespace as being in itself
+	}
+	r.kind = r.s.kinds[r.gv][r.resource]
+	return r.settle(true)
+}
+
+// proxied is what follows the first n segments of a path, slashes and all.
+func proxied(path string, n int) string {
+	path = strings.TrimPrefix(path, "/")
+	for range n {
+		_, after, found := strings.Cut(path, "/")
+		if !found {
+			return ""
+		}
+		path = after
+	}
+	return "/" + path
+}
+
+// settle finds the verb and refuses what cannot be part of a key.
+func (r *request) settle(exists bool) error {
+	for _, part := range []string{r.namespace, r.name} {
+		if part == "." || part == ".." || strings.ContainsAny(part, "/%\x00") {
+			return apierrors.NewBadRequest("invalid name in path: " + part)
+		}
+	}
+	if r.namespace != "" && r.resource != "namespaces" {
+		if msgs := validation.IsDNS1123Label(r.namespace); len(msgs) > 0 {
+			return apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, r.namespace)
+		}
+	}
+	switch r.r.Method {
+	case http.MethodGet, http.MethodHead:
+		r.verb = "get"
+		if r.name == "" {
+			r.verb = "list"
+		}
+		if on := r.query.Get("watch"); r.sub == "" && (on == "true" || on == "1") {
+			r.verb = "watch"
+		}
+	case http.MethodPost:
+		r.verb = "create"
+	case http.MethodPut:
+		r.verb = "update"
+	case http.MethodPatch:
+		r.verb = "patch"
+	case http.MethodDelete:
+		r.verb = "delete"
+		if r.name == "" {
+			r.verb = "deletecollection"
+		}
+	default:
+		r.verb = strings.ToLower(r.r.Method)
+	}
+	if !exists {
+		r.kind = nil
+	}
+	if r.kind != nil {
+		for i := range r.kind.Connects {
+			if r.kind.Connects[i].Name == r.sub && r.name != "" {
+				r.connect = &r.kind.Connects[i]
+			}
+		}
+	}
+	return nil
+}
+
+// dispatch serves a request that is allowed.
+func (r *request) dispatch() {
+	if r.resource == "" {
+		r.path()
+		return
+	}
+	if r.kind == nil || r.scopeWrong() {
+		http.NotFound(r.w, r.r)
+		return
+	}
+	if r.connect != nil {
+		r.connectTo()
+		return
+	}
+	var err error
+	if r.out, err = negotiate(r.r.Header.Get("Accept"), r.verb == "watch"); err == nil {
+		err = r.operate()
+	}
+	if err != nil {
+		r.fail(err)
+	}
+}
+
+// scopeWrong: a namespaced kind needs a namespace for all but lists, a cluster-scoped one
+// has none; anything else does not exist.
+func (r *request) scopeWrong() bool {
+	if r.resource == "namespaces" && r.gv.Group == "" {
+		return false
+	}
+	if r.kind.Namespaced {
+		return r.namespace == "" && (r.name != "" || r.verb == "create" || r.verb == "deletecollection")
+	}
+	return r.namespace != ""
+}
+
+// operate performs the verb.
+func (r *request) operate() error {
+	if r.kind.Virtual != nil {
+		if r.verb != "create" || r.name != "" {
+			return r.notAllowed()
+		}
+		return r.act(r.kind.Virtual)
+	}
+	if r.resource == "namespaces" && r.gv.Group == "" {
+		r.namespace = ""
+	}
+	if r.sub != "" {
+		return r.subresource()
+	}
+	switch r.verb {
+	case "get":
+		return r.get()
+	case "list":
+		return r.list()
+	case "watch":
+		return r.watch()
+	case "create":
+		if r.name != "" {
+			return r.notAllowed()
+		}
+		return r.create()
+	case "update":
+		if r.name == "" {
+			return r.notAllowed()
+		}
+		return r.update()
+	case "patch":
+		if r.name == "" {
+			return r.notAllowed()
+		}
+		return r.patch()
+	case "delete":
+		return r.delete()
+	case "deletecollection":
+		return r.deleteCollection()
+	}
+	return r.notAllowed()
+}
+
+func (r *request) notAllowed() error {
+	return apierrors.NewMethodNotSupported(r.groupResource(), r.verb)
+}
+
+func (r *request) groupResource() schema.GroupResource {
+	return schema.GroupResource{Group: r.gv.Group, Resource: r.resource}
+}
+
+// path serves what is not a resource.
+func (r *request) path() {
+	p := r.r.URL.Path
+	switch {
+	case p == "/healthz" || p == "/livez" || p == "/readyz" || strings.HasPrefix(p, "/healthz/") || strings.HasPrefix(p, "/livez/") || strings.HasPrefix(p, "/readyz/"):
+		r.health()
+	case p == "/version" || p == "/version/":
+		r.version()
+	case p == "/":
+		r.index()
+	case strings.HasPrefix(p, "/openapi/") && r.s.cfg.OpenAPI != nil:
+		r.s.cfg.OpenAPI.ServeHTTP(r.w, r.r)
+	case p == "/api" || p == "/apis" || strings.HasPrefix(p, "/api/") || strings.HasPrefix(p, "/apis/"):
+		if r.s.cfg.Discovery == nil {
+			http.NotFound(r.w, r.r)
+			return
+		}
+		r.s.cfg.Discovery.ServeHTTP(r.w, r.r)
+	default:
+		for prefix, h := range r.s.cfg.Paths {
+			if p == strings.TrimSuffix(prefix, "/") || strings.HasPrefix(p, prefix) && strings.HasSuffix(prefix, "/") {
+				h.ServeHTTP(r.w, r.r)
+				return
+			}
+		}
+		http.NotFound(r.w, r.r)
+	}
+}
+
+// connectTo hands the connection on to a node, pod or service.
+func (r *request) connectTo() {
+	if r.s.cfg.Nodes == nil {
+		http.NotFound(r.w, r.r)
+		return
+	}
+	r.s.cfg.Nodes.Connect(r.w, r.r, nodeproxy.Request{
+		Kind: r.kind.Kind, Subresource: r.sub, Namespace: r.namespaceOfObject(), Name: r.name, Path: r.rest,
+	})
+}
+
+func (r *request) namespaceOfObject() string {
+	if r.kind.Namespaced {
+		return r.namespace
+	}
+	return ""
+}

@@ -1,0 +1,155 @@
+package apiserver
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/store"
+)
+
+// selection is what a list, watch or deletecollection looks at.
+type selection struct {
+	labels labels.Selector
+	fields fields.Selector
+	// name, index and value narrow down before anything is looked at.
+	name, index, value string
+}
+
+// selected reads the selectors of the query.
+func (r *request) selected() (*selection, error) {
+	s := &selection{}
+	var err error
+	if s.labels, err = labels.Parse(r.query.Get("labelSelector")); err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("unable to parse requirement: %v", err))
+	}
+	if s.fields, err = fields.ParseSelector(r.query.Get("fieldSelector")); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	for _, q := range s.fields.Requirements() {
+		if r.kind.Fields[q.Field] == nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("field label not supported: %s", q.Field))
+		}
+	}
+	if r.name != "" { // a watch of one object, by its path
+		if name, ok := s.fields.RequiresExactMatch("metadata.name"); ok && name != r.name {
+			return nil, apierrors.NewBadRequest("field metadata.name does not match the requested name")
+		}
+		s.name = r.name
+	}
+	if name, ok := s.fields.RequiresExactMatch("metadata.name"); ok && r.name == "" {
+		s.name = name
+	}
+	for _, index := range r.kind.Indexes {
+		if value, ok := s.fields.RequiresExactMatch(index); ok {
+			s.index, s.value = index, value
+			break
+		}
+	}
+	return s, nil
+}
+
+func (s *selection) everything() bool {
+	return s.labels.Empty() && s.fields.Empty() && s.name == ""
+}
+
+// match says whether an object, in the kind's version, is selected.
+func (s *selection) match(k *api.Kind, obj api.Object) bool {
+	if s.name != "" && obj.GetName() != s.name {
+		return false
+	}
+	if !s.labels.Empty() && !s.labels.Matches(labels.Set(obj.GetLabels())) {
+		return false
+	}
+	return s.fields.Empty() || s.fields.Matches(fieldsOf{k, obj})
+}
+
+// filter is match on stored objects, nil when everything is selected.
+func (r *request) filter(s *selection) func(api.Object) bool {
+	if s.everything() {
+		return nil
+	}
+	return func(obj api.Object) bool {
+		if obj == nil {
+			return false
+		}
+		if r.kind.FromStored != nil {
+			obj = r.kind.FromStored(obj)
+		}
+		return s.match(r.kind.Kind, obj)
+	}
+}
+
+// fieldsOf computes only the fields that a selector asks for.
+type fieldsOf struct {
+	kind *api.Kind
+	obj  api.Object
+}
+
+func (f fieldsOf) Has(name string) bool { return f.kind.Fields[name] != nil }
+func (f fieldsOf) Get(name string) string {
+	get := f.kind.Fields[name]
+	if get == nil {
+		return ""
+	}
+	return get(f.obj)
+}
+
+// revisionAsked reads resourceVersion: how fresh a read must be.
+func (r *request) revisionAsked() (int64, error) {
+	switch v := r.query.Get("resourceVersion"); v {
+	case "":
+		return store.Latest, nil
+	case "0":
+		return store.Any, nil
+	default:
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n < 0 {
+			return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q", v))
+		}
+		return n, nil
+	}
+}
+
+// checkListOptions refuses combinations that have no meaning, as documented.
+func (r *request) checkListOptions() error {
+	q := r.query
+	match, version := metav1.ResourceVersionMatch(q.Get("resourceVersionMatch")), q.Get("resourceVersion")
+	if r.verb == "watch" {
+		initial := q.Get("sendInitialEvents")
+		switch {
+		case initial == "" && match != "":
+			return invalidList("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+		case initial != "" && match != metav1.ResourceVersionMatchNotOlderThan:
+			return invalidList("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+		}
+		return nil
+	}
+	if q.Get("sendInitialEvents") != "" {
+		return invalidList("sendInitialEvents", "sendInitialEvents is forbidden for list")
+	}
+	if match == "" {
+		return nil
+	}
+	switch {
+	case version == "":
+		return invalidList("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
+	case q.Get("continue") != "":
+		return invalidList("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided")
+	case !slices.Contains([]metav1.ResourceVersionMatch{metav1.ResourceVersionMatchExact, metav1.ResourceVersionMatchNotOlderThan}, match):
+		return apierrors.NewBadRequest(fmt.Sprintf("resourceVersionMatch: Unsupported value: %q: supported values: \"Exact\", \"NotOlderThan\"", match))
+	case match == metav1.ResourceVersionMatchExact && version == "0":
+		return invalidList("resourceVersionMatch", `resourceVersionMatch "exact" is forbidden for resourceVersion "0"`)
+	}
+	return nil
+}
+
+func invalidList(field, text string) error {
+	return apierrors.NewBadRequest(fmt.Sprintf("%s: Forbidden: %s", field, text))
+}

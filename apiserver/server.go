@@ -1,0 +1,169 @@
+// Package apiserver is the front door: it turns HTTP requests into operations on the
+// store, exactly as the Kubernetes API defines them.
+//
+// The one idea: one pipeline for every request, remote or from this process (identity ->
+// limits -> authorization -> route -> decode -> default -> mutate -> validate -> commit ->
+// answer from the object in hand), and generic verbs that know kinds only through
+// *api.Kind. Reads are answered with bytes that the store keeps.
+//
+// Used by cluster.
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+
+	"github.com/proa-dev/proa/access"
+	"github.com/proa-dev/proa/access/admission"
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/nodeproxy"
+	"github.com/proa-dev/proa/apiserver/patch"
+	"github.com/proa-dev/proa/store"
+)
+
+// Limits of what is let in.
+const (
+	maxBody           = 3 << 20 // bytes of a request's body
+	maxReading        = 400     // requests that only read, at once
+	maxWriting        = 200     // requests that change something, at once
+	requestTimeout    = time.Minute
+	defaultWatch      = 30 * time.Minute // a watch without timeoutSeconds ends between this and twice this
+	maxGenerateTries  = 8
+	maxListPage       = 0 // no bound of our own: lists are streamed
+	userAgentManagers = "unknown"
+)
+
+// Config of a Server.
+type Config struct {
+	Store         *store.Store
+	Kinds         []*api.Kind
+	Env           *api.Env
+	Scheme        *runtime.Scheme
+	Authenticator access.Authenticator
+	Authorizer    access.Authorizer
+	Admission     admission.Chain
+	Discovery     http.Handler // /api, /apis and below, but for resources
+	OpenAPI       http.Handler // /openapi
+	Nodes         *nodeproxy.Proxy
+	Paths         map[string]http.Handler // further paths, by prefix ("/openid/", "/metrics"), authorized as such
+	Open          map[string]http.Handler // paths that need no identity ("/cacerts")
+	Version       version.Info
+	Ready         []Check // of /readyz, beside those of the server itself
+	Log           *slog.Logger
+	Now           func() time.Time // default time.Now
+}
+
+// Server serves the API; safe for concurrent use.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	env     *api.Env
+	kinds   map[schema.GroupVersion]map[string]*served
+	byGR    map[schema.GroupResource]*served // the stored version of each
+	reading chan struct{}
+	writing chan struct{}
+	closing context.Context // ends when the server goes away: watches end
+	close   context.CancelFunc
+}
+
+// served is a kind with what its requests need at hand.
+type served struct {
+	*api.Kind
+	collection *store.Collection // nil for virtual kinds
+	slot       slots
+	fieldsOnce sync.Once
+	fields     *patch.Fields
+	fieldsErr  error
+}
+
+// slots are where a kind's encodings are kept with each item.
+type slots struct{ json, protobuf, meta int }
+
+// New makes a server. Every stored kind must be served by the store already.
+func New(cfg Config) (*Server, error) {
+	if cfg.Store == nil || cfg.Env == nil || cfg.Authenticator == nil || cfg.Authorizer == nil || cfg.Log == nil || cfg.Scheme == nil {
+		return nil, errors.New("apiserver: Store, Env, Scheme, Authenticator, Authorizer and Log are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Server{
+		cfg: cfg, log: cfg.Log, env: cfg.Env,
+		kinds: map[schema.GroupVersion]map[string]*served{}, byGR: map[schema.GroupResource]*served{},
+		reading: make(chan struct{}, maxReading), writing: make(chan struct{}, maxWriting),
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
+	for _, k := range cfg.Kinds {
+		if err := s.add(k); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *Server) add(k *api.Kind) error {
+	one := &served{Kind: k, slot: slots{json: 0, meta: 1}}
+	if k.Virtual == nil {
+		gr := k.GroupResource()
+		if k.Stored != nil {
+			gr.Group = k.Stored.Group
+			one.slot = slots{json: 2, protobuf: 3, meta: 4}
+		}
+		var ok bool
+		if one.collection, ok = s.cfg.Store.Collection(gr); !ok {
+			return errors.New("apiserver: " + gr.String() + " is not stored")
+		}
+		if k.Stored == nil {
+			s.byGR[gr] = one
+		}
+	}
+	gv := k.GroupVersion()
+	if s.kinds[gv] == nil {
+		s.kinds[gv] = map[string]*served{}
+	}
+	s.kinds[gv][k.Resource.Resource] = one
+	return nil
+}
+
+// managed gives the kind's field manager, made on first use: it reads a large schema.
+func (k *served) managed(scheme *runtime.Scheme) (*patch.Fields, error) {
+	k.fieldsOnce.Do(func() { k.fields, k.fieldsErr = patch.NewFields(k.Kind, scheme) })
+	return k.fields, k.fieldsErr
+}
+
+// view is the object of an item in the kind's own version; read-only unless the kind is
+// converted.
+func (k *served) view(item *store.Item) api.Object {
+	obj := item.Object()
+	if obj == nil || k.FromStored == nil {
+		return obj
+	}
+	return k.FromStored(obj)
+}
+
+// toStored is what the store keeps of an object in the kind's own version.
+func (k *served) toStored(obj api.Object) api.Object {
+	if k.ToStored == nil {
+		return obj
+	}
+	return k.ToStored(obj)
+}
+
+// Close ends the watches, so that the HTTP server can shut down.
+func (s *Server) Close() { s.close() }
+
+// userKey is where a request's context carries an identity that is known already.
+type userKey struct{}
+
+// withUser marks a request as coming from this process.
+func withUser(ctx context.Context, u *api.User) context.Context {
+	return context.WithValue(ctx, userKey{}, u)
+}

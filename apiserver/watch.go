@@ -1,0 +1,213 @@
+package apiserver
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/proa-dev/proa/store"
+)
+
+// watch streams changes until the client goes, its time is over, or it falls too far
+// behind. All events of one wake-up go out in one write.
+func (r *request) watch() error {
+	if err := r.checkListOptions(); err != nil {
+		return err
+	}
+	opts, err := r.watchOptions()
+	if err != nil {
+		return err
+	}
+	limit, err := r.watchLimit()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.r.Context(), limit)
+	defer cancel()
+	stop := context.AfterFunc(r.s.closing, cancel) // a server that goes away ends its watches
+	defer stop()
+	w, err := r.kind.collection.Watch(ctx, opts)
+	if errors.Is(err, store.ErrCompacted) {
+		return r.streamError(apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", opts.Since, r.s.cfg.Store.Revision())))
+	}
+	if err != nil {
+		return err
+	}
+	defer w.Stop()
+	r.beginStream()
+	var buf []byte
+	first := true
+	for {
+		events, err := w.Next(ctx)
+		if err != nil {
+			if errors.Is(err, store.ErrSlow) || errors.Is(err, store.ErrCompacted) {
+				_ = r.writeEvents(r.errorEvent(apierrors.NewResourceExpired("the watch fell too far behind: " + err.Error())))
+			}
+			return nil
+		}
+		buf = buf[:0]
+		for i := range events {
+			if buf, err = r.appendEvent(buf, &events[i], first); err != nil {
+				r.s.log.Error("encode watch event", "path", r.r.URL.Path, "err", err)
+				return nil
+			}
+			first = false
+		}
+		if r.writeEvents(buf) != nil {
+			return nil // a client that went away
+		}
+		if cap(buf) > 1<<20 {
+			buf = nil // one large batch must not be kept for the life of a watch
+		}
+	}
+}
+
+func (r *request) watchOptions() (store.WatchOptions, error) {
+	sel, err := r.selected()
+	if err != nil {
+		return store.WatchOptions{}, err
+	}
+	since, err := r.revisionAsked()
+	if err != nil {
+		return store.WatchOptions{}, err
+	}
+	bookmarks, _ := strconv.ParseBool(r.query.Get("allowWatchBookmarks"))
+	initial, _ := strconv.ParseBool(r.query.Get("sendInitialEvents"))
+	if initial && !bookmarks {
+		return store.WatchOptions{}, invalidList("allowWatchBookmarks", "sendInitialEvents requires allowWatchBookmarks")
+	}
+	return store.WatchOptions{
+		Namespace: r.namespace, Name: sel.name, Index: sel.index, Value: sel.value, Filter: r.filter(sel),
+		Since: since, InitialEvents: initial, Bookmarks: bookmarks,
+	}, nil
+}
+
+func (r *request) watchLimit() (time.Duration, error) {
+	v := r.query.Get("timeoutSeconds")
+	if v == "" || v == "0" {
+		return defaultWatch + rand.N(defaultWatch), nil
+	}
+	n, err := strconv.ParseInt(v, 10, 32)
+	if err != nil || n < 0 {
+		return 0, apierrors.NewBadRequest(fmt.Sprintf("timeoutSeconds: Invalid value: %q: must be a number of seconds", v))
+	}
+	return time.Duration(n) * time.Second, nil
+}
+
+func (r *request) beginStream() {
+	h := r.w.Header()
+	h.Set("Content-Type", r.out.contentType(true))
+	h.Set("Cache-Control", "no-cache, private")
+	r.started = true
+	r.w.WriteHeader(http.StatusOK)
+	r.flush()
+}
+
+func (r *request) flush() {
+	if f, ok := r.w.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
+func (r *request) writeEvents(raw []byte) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	_, err := r.w.Write(raw)
+	r.flush()
+	return err
+}
+
+// streamError answers a watch that cannot begin as clients expect: a stream of one error.
+func (r *request) streamError(err *apierrors.StatusError) error {
+	r.beginStream()
+	_ = r.writeEvents(r.errorEvent(err)) // a client that went away
+	return nil
+}
+
+func (r *request) errorEvent(err *apierrors.StatusError) []byte {
+	status := err.ErrStatus
+	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	raw, encErr := objectBytes(&choice{media: r.out.media}, &status)
+	if encErr != nil {
+		return nil // a Status always encodes
+	}
+	return r.frame(nil, watch.Error, raw)
+}
+
+var eventNames = map[store.EventType]watch.EventType{
+	store.Added: watch.Added, store.Modified: watch.Modified, store.Deleted: watch.Deleted,
+}
+
+func (r *request) appendEvent(dst []byte, e *store.Event, first bool) ([]byte, error) {
+	if e.Type == store.Bookmark {
+		raw, err := r.bookmark(e)
+		return r.frame(dst, watch.Bookmark, raw), err
+	}
+	var raw []byte
+	var err error
+	if r.out.as == "Table" {
+		raw, err = json.Marshal(r.table([]*store.Item{e.Item}, first, ""))
+	} else {
+		raw, err = r.itemBytes(e.Item)
+	}
+	if err != nil {
+		return dst, err
+	}
+	return r.frame(dst, eventNames[e.Type], raw), nil
+}
+
+// bookmark is an object of the watch's kind with nothing but a resourceVersion.
+func (r *request) bookmark(e *store.Event) ([]byte, error) {
+	meta := metav1.ObjectMeta{ResourceVersion: strconv.FormatInt(e.Revision, 10)}
+	if e.InitialEnd {
+		meta.Annotations = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
+	}
+	switch r.out.as {
+	case "Table":
+		p := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/v1"}, ObjectMeta: meta}
+		raw, err := json.Marshal(p)
+		if err != nil {
+			return nil, err
+		}
+		t := r.table(nil, false, meta.ResourceVersion)
+		t.Rows = append(t.Rows, metav1.TableRow{Cells: []any{}})
+		t.Rows[0].Object.Raw = raw
+		return json.Marshal(t)
+	case "":
+		obj := r.kind.New()
+		obj.SetResourceVersion(meta.ResourceVersion)
+		obj.SetAnnotations(meta.Annotations)
+		return objectBytes(&choice{media: r.out.media}, obj)
+	}
+	p := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/v1"}, ObjectMeta: meta}
+	return objectBytes(&choice{media: r.out.media}, p)
+}
+
+// frame puts an encoded object into a watch event: a line of JSON, or a length and a
+// WatchEvent{1: type, 2: RawExtension{1: raw}}.
+func (r *request) frame(dst []byte, kind watch.EventType, raw []byte) []byte {
+	if r.out.media != typeProtobuf {
+		dst = append(append(append(dst, `{"type":"`...), kind...), `","object":`...)
+		for len(raw) > 0 && raw[len(raw)-1] == '\n' {
+			raw = raw[:len(raw)-1]
+		}
+		return append(append(dst, raw...), "}\n"...)
+	}
+	inner := 1 + varintSize(uint64(len(raw))) + len(raw)
+	size := 2 + len(kind) + 1 + varintSize(uint64(inner)) + inner
+	dst = binary.BigEndian.AppendUint32(dst, uint32(size))
+	dst = appendText(dst, 1, string(kind))
+	dst = appendVarint(append(dst, 2<<3|2), uint64(inner))
+	return appendBytes(dst, 1, raw)
+}
