@@ -12,3 +12,169 @@
 //
 // Used by apiserver alone (and by cluster, which opens it).
 package store
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// root is the folder of everything in etcd, as upstream has it.
+const root = "/registry/"
+
+// Defaults of Config.
+const (
+	DefaultCompact = 5 * time.Minute
+	DefaultEvents  = 10_000
+)
+
+// Config of a Store; Dir or Endpoints is needed.
+type Config struct {
+	Dir       string        // of the embedded etcd; empty with Endpoints
+	Endpoints []string      // an external etcd instead
+	TLS       *tls.Config   // for Endpoints
+	Log       *slog.Logger  // nil: slog.Default()
+	Compact   time.Duration // how long old revisions are kept; default 5m, as upstream
+	Events    int           // watch events kept per kind, and the longest queue of one watcher; default 10000 (bounded in bytes too)
+}
+
+// Store is an open store. Safe for concurrent use.
+type Store struct {
+	cfg    Config
+	log    *slog.Logger
+	member *member // nil with an etcd outside
+	client *clientv3.Client
+	leases leases
+	disk   disk
+
+	stop context.CancelFunc // ends the feed
+	done chan struct{}      // closed when the feed has ended
+
+	collections atomic.Pointer[map[string]*Collection] // by etcd folder "/registry/pods/"; copied on change
+
+	revision atomic.Int64 // everything up to it is in the cache
+
+	mu      sync.Mutex          // orders revisions
+	pending map[int64][]change  // own commits whose predecessors are not applied yet
+	waiters []waiter            // for revisions to come
+	serving map[string]struct{} // folders being loaded or served
+}
+
+// Open starts or reaches etcd, and returns when it is ready. The caches are fed from
+// then on, until Close.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Compact == 0 {
+		cfg.Compact = DefaultCompact
+	}
+	if cfg.Events == 0 {
+		cfg.Events = DefaultEvents
+	}
+	s := &Store{
+		cfg: cfg, log: cfg.Log, done: make(chan struct{}), pending: map[int64][]change{},
+		serving: map[string]struct{}{}, disk: disk{dir: cfg.Dir},
+	}
+	s.collections.Store(&map[string]*Collection{})
+	if err := s.connect(ctx); err != nil {
+		return nil, err
+	}
+	answer, err := s.client.Get(ctx, root, clientv3.WithCountOnly())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read etcd's revision: %w", err), s.disconnect())
+	}
+	s.revision.Store(answer.Header.Revision)
+	feed, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	go s.feed(feed)
+	return s, nil
+}
+
+func (s *Store) connect(ctx context.Context) (err error) {
+	switch {
+	case len(s.cfg.Endpoints) > 0:
+		s.client, err = dial(ctx, s.cfg)
+	case s.cfg.Dir != "":
+		if s.member, err = startMember(ctx, s.cfg.Dir, s.log); err == nil {
+			s.client = s.member.client
+		}
+	default:
+		err = errors.New("open the store: neither a folder nor endpoints are given")
+	}
+	return err
+}
+
+func (s *Store) disconnect() error {
+	if s.member != nil {
+		s.member.close()
+		return nil
+	}
+	return s.client.Close()
+}
+
+// Run compacts old revisions until ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	return s.compact(ctx)
+}
+
+// Close ends the feed, all watchers and the embedded etcd. Call it once, after the users are gone.
+func (s *Store) Close() error {
+	s.stop()
+	<-s.done
+	for _, c := range *s.collections.Load() {
+		c.endWatchers(ErrClosed)
+	}
+	return s.disconnect()
+}
+
+// Revision is the newest revision in the cache.
+func (s *Store) Revision() int64 { return s.revision.Load() }
+
+// Health tells whether etcd still answers.
+func (s *Store) Health(ctx context.Context) error {
+	if err := s.broken(); err != nil {
+		return err
+	}
+	if _, err := s.client.Get(ctx, root+"health"); err != nil {
+		return fmt.Errorf("ask etcd: %w", err)
+	}
+	return nil
+}
+
+// broken tells why etcd cannot write any more.
+func (s *Store) broken() error {
+	if s.member == nil {
+		return nil
+	}
+	return s.member.err()
+}
+
+// Collection gives a kind that is served.
+func (s *Store) Collection(gr schema.GroupResource) (*Collection, bool) {
+	for _, c := range *s.collections.Load() {
+		if c.group == gr && c.live.Load() {
+			return c, true
+		}
+	}
+	return nil, false
+}
+
+// Collections gives all kinds that are served, in no order.
+func (s *Store) Collections() []*Collection {
+	var out []*Collection
+	for _, c := range *s.collections.Load() {
+		if c.live.Load() {
+			out = append(out, c)
+		}
+	}
+	return out
+}

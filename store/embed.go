@@ -1,0 +1,169 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// Of the embedded etcd. A short tick makes a single member elect itself in 0.1 s.
+const (
+	tickMs     = 10
+	electionMs = 100
+	quota      = 8 << 30 // bytes; etcd's own advice for the most
+	// name is never dialled: it only has to stay the same, as etcd keeps it in its data.
+	memberURL = "http://127.0.0.1:1"
+)
+
+// member is the embedded etcd. It listens nowhere.
+type member struct {
+	etcd   *embed.Etcd
+	client *clientv3.Client
+	broken atomic.Pointer[error] // why etcd gave up (a full or failing disk)
+	failed chan struct{}
+}
+
+// startMember gives an etcd that has elected itself.
+func startMember(ctx context.Context, dir string, log *slog.Logger) (*member, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	m := &member{failed: make(chan struct{})}
+	u, err := url.Parse(memberURL)
+	if err != nil {
+		return nil, err
+	}
+	cfg := embed.NewConfig()
+	cfg.Dir = dir
+	cfg.ListenPeerUrls, cfg.ListenClientUrls = nil, nil
+	cfg.AdvertisePeerUrls, cfg.AdvertiseClientUrls = []url.URL{*u}, []url.URL{*u}
+	cfg.InitialCluster = cfg.Name + "=" + memberURL
+	cfg.TickMs, cfg.ElectionMs = tickMs, electionMs
+	cfg.QuotaBackendBytes = quota
+	cfg.MaxRequestBytes = embed.DefaultMaxRequestBytes
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&bridge{log: log}, zap.WithFatalHook(m)))
+	if m.etcd, err = embed.StartEtcd(cfg); err != nil {
+		return nil, fmt.Errorf("start etcd in %s: %w", dir, err)
+	}
+	select {
+	case <-m.etcd.Server.ReadyNotify():
+	case <-m.failed:
+		m.etcd.Close()
+		return nil, fmt.Errorf("start etcd in %s: %w", dir, m.err())
+	case <-ctx.Done():
+		m.etcd.Close()
+		return nil, fmt.Errorf("wait for etcd: %w", ctx.Err())
+	}
+	m.client = v3client.New(m.etcd.Server)
+	return m, nil
+}
+
+// OnWrite takes the place of os.Exit where etcd gives up: the goroutine that cannot go
+// on ends, writes fail from here on, and reads are still answered from the cache.
+func (m *member) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+	err := fmt.Errorf("etcd stopped: %s", entry.Message)
+	for _, f := range fields {
+		if cause, ok := f.Interface.(error); ok && f.Type == zapcore.ErrorType {
+			err = fmt.Errorf("etcd stopped: %s: %w", entry.Message, cause)
+		}
+	}
+	if m.broken.CompareAndSwap(nil, &err) {
+		close(m.failed)
+	}
+	runtime.Goexit()
+}
+
+func (m *member) err() error {
+	if e := m.broken.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// applied is the newest revision that etcd has applied: of a single member, nothing
+// newer can have been acknowledged.
+func (m *member) applied() int64 { return m.etcd.Server.KV().Rev() }
+
+func (m *member) close() {
+	m.client.Close()
+	if m.err() == nil {
+		m.etcd.Close()
+	}
+}
+
+// bridge hands etcd's warnings and errors to slog.
+type bridge struct {
+	log   *slog.Logger
+	attrs []slog.Attr
+}
+
+func (b *bridge) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
+
+func (b *bridge) With(fields []zapcore.Field) zapcore.Core {
+	return &bridge{log: b.log, attrs: append(b.attrs[:len(b.attrs):len(b.attrs)], attributes(fields)...)}
+}
+
+func (b *bridge) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if b.Enabled(e.Level) && !quiet[e.Message] {
+		return c.AddCore(e, b)
+	}
+	return c
+}
+
+// quiet is what etcd warns of in every process that embeds it.
+var quiet = map[string]bool{
+	"Running http and grpc server on single port. This is not recommended for production.": true,
+	"simple token is not cryptographically signed":                                         true,
+}
+
+func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	level := slog.LevelWarn
+	if e.Level > zapcore.WarnLevel {
+		level = slog.LevelError
+	}
+	b.log.LogAttrs(context.Background(), level, "etcd: "+e.Message, append(b.attrs[:len(b.attrs):len(b.attrs)], attributes(fields)...)...)
+	return nil
+}
+
+func (b *bridge) Sync() error { return nil }
+
+func attributes(fields []zapcore.Field) []slog.Attr {
+	enc := zapcore.NewMapObjectEncoder()
+	for _, f := range fields {
+		f.AddTo(enc)
+	}
+	out := make([]slog.Attr, 0, len(enc.Fields))
+	for k, v := range enc.Fields {
+		out = append(out, slog.Any(k, v))
+	}
+	return out
+}
+
+// dial reaches an etcd outside.
+func dial(ctx context.Context, cfg Config) (*clientv3.Client, error) {
+	client, err := clientv3.New(clientv3.Config{
+		Context:              context.WithoutCancel(ctx),
+		Endpoints:            cfg.Endpoints,
+		TLS:                  cfg.TLS,
+		DialTimeout:          20 * time.Second,
+		DialKeepAliveTime:    30 * time.Second,
+		DialKeepAliveTimeout: 10 * time.Second,
+		MaxCallRecvMsgSize:   1 << 30,
+		Logger:               zap.New(&bridge{log: cfg.Log}),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reach etcd at %v: %w", cfg.Endpoints, err)
+	}
+	return client, nil
+}

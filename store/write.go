@@ -1,0 +1,164 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// Create stores a new object; ErrExists. It takes ownership of obj, which becomes the
+// cache's own, and sets nothing but TypeMeta and resourceVersion.
+func (c *Collection) Create(ctx context.Context, obj api.Object) (*Item, error) {
+	path, err := c.path(obj.GetNamespace(), obj.GetName())
+	if err != nil {
+		return nil, err
+	}
+	value, err := c.codec.encode(obj)
+	if err != nil {
+		return nil, err
+	}
+	item, ok, err := c.put(ctx, "create", path, 0, value, obj)
+	if err == nil && !ok {
+		err = ErrExists
+	}
+	return item, err
+}
+
+// Update replaces an object by what change makes of the current item. On a lost race
+// change is called again with the newer item. When change returns nil, nil, or an object
+// whose bytes are those stored, nothing is written and the current item returned.
+// ErrNotFound. It takes ownership of the returned object, which must not be the current one.
+func (c *Collection) Update(ctx context.Context, namespace, name string, change func(cur *Item) (api.Object, error)) (*Item, error) {
+	path, err := c.path(namespace, name)
+	if err != nil {
+		return nil, ErrNotFound
+	}
+	for sure := c.s.member != nil; ; {
+		cur := c.version.Load().tree.get(path)
+		item, ok, err := c.tryUpdate(ctx, path, cur, change)
+		if ok && err == nil && (sure || item != cur) {
+			return item, nil
+		}
+		if err != nil && (sure || ctx.Err() != nil) {
+			return nil, err
+		}
+		// Lost to a write that the cache has by the time that Latest is reached; or decided
+		// upon a state that another server may have changed.
+		if err := c.s.reach(ctx, Latest); err != nil {
+			return nil, err
+		}
+		sure = true
+	}
+}
+
+// tryUpdate is one round; ok is false when cur is not the newest.
+func (c *Collection) tryUpdate(ctx context.Context, path string, cur *Item, change func(*Item) (api.Object, error)) (*Item, bool, error) {
+	if cur == nil || cur.Object() == nil {
+		return nil, false, ErrNotFound
+	}
+	obj, err := change(cur)
+	if err != nil {
+		return nil, false, err
+	}
+	if obj == nil || obj == cur.Object() {
+		return cur, true, nil
+	}
+	value, err := c.codec.encode(obj)
+	if err != nil {
+		return nil, false, err
+	}
+	if bytes.Equal(value, cur.stored) {
+		return cur, true, nil
+	}
+	return c.put(ctx, "update", path, cur.Revision, value, obj)
+}
+
+// put writes a value if the key is still at the revision (0: absent); ok is false if not.
+func (c *Collection) put(ctx context.Context, action, path string, at int64, value []byte, obj api.Object) (*Item, bool, error) {
+	if err := c.s.writable(len(value)); err != nil {
+		return nil, false, err
+	}
+	key := c.folder + path
+	var opts []clientv3.OpOption
+	if c.kind.TTL > 0 {
+		lease, err := c.s.leases.lease(ctx, c.s.client, c.kind.TTL)
+		if err != nil {
+			return nil, false, failed(action, key, err)
+		}
+		opts = append(opts, clientv3.WithLease(lease))
+	}
+	answer, err := c.s.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.ModRevision(key), "=", at)).
+		Then(clientv3.OpPut(key, string(value), opts...)).
+		Commit()
+	if err != nil {
+		return nil, false, c.failedWrite(action, key, err)
+	}
+	revision := answer.Header.Revision
+	if !answer.Succeeded {
+		return nil, false, c.s.wait(ctx, revision)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(c.codec.gvk(obj))
+	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
+	item := newItem(c, path, revision, value, obj)
+	return item, true, c.s.committed(ctx, revision, change{c: c, path: path, item: item})
+}
+
+// Delete removes an object once check agrees with its current state (nil: always), and
+// gives its last state, with the resourceVersion of the deletion. ErrNotFound.
+func (c *Collection) Delete(ctx context.Context, namespace, name string, check func(cur *Item) error) (*Item, error) {
+	path, err := c.path(namespace, name)
+	if err != nil {
+		return nil, ErrNotFound
+	}
+	for sure := c.s.member != nil; ; {
+		item, ok, err := c.tryDelete(ctx, path, c.version.Load().tree.get(path), check)
+		if ok || err != nil && (sure || ctx.Err() != nil) {
+			return item, err
+		}
+		if err := c.s.reach(ctx, Latest); err != nil {
+			return nil, err
+		}
+		sure = true
+	}
+}
+
+func (c *Collection) tryDelete(ctx context.Context, path string, cur *Item, check func(*Item) error) (*Item, bool, error) {
+	if cur == nil {
+		return nil, false, ErrNotFound
+	}
+	if check != nil {
+		if err := check(cur); err != nil {
+			return nil, false, err
+		}
+	}
+	if err := c.s.broken(); err != nil {
+		return nil, false, err
+	}
+	key := c.folder + path
+	answer, err := c.s.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.ModRevision(key), "=", cur.Revision)).
+		Then(clientv3.OpDelete(key)).
+		Commit()
+	if err != nil {
+		return nil, false, c.failedWrite("delete", key, err)
+	}
+	revision := answer.Header.Revision
+	if !answer.Succeeded {
+		return nil, false, c.s.wait(ctx, revision)
+	}
+	return cur.at(revision), true, c.s.committed(ctx, revision, change{c: c, path: path})
+}
+
+// failedWrite prefers the reason why etcd gave up to the timeout that follows from it.
+func (c *Collection) failedWrite(action, key string, err error) error {
+	if broken := c.s.broken(); broken != nil {
+		return fmt.Errorf("%s %s: %w", action, key, broken)
+	}
+	return failed(action, key, err)
+}
