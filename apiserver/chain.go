@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/access"
@@ -176,9 +177,18 @@ func (r *request) attributes() *access.Attributes {
 	if r.connect != nil && (r.sub == "exec" || r.sub == "attach" || r.sub == "portforward") && verb == "get" {
 		verb = "create"
 	}
+	// Who lists or watches one object by a field selector asks for that object.
+	name := r.name
+	if name == "" && r.verb != "create" {
+		if sel, err := fields.ParseSelector(r.query.Get("fieldSelector")); err == nil {
+			if one, ok := sel.RequiresExactMatch("metadata.name"); ok {
+				name = one
+			}
+		}
+	}
 	return &access.Attributes{
 		User: r.user, Verb: verb, Resource: true, Group: r.gv.Group, Version: r.gv.Version, Plural: r.resource,
-		Subresource: r.sub, Namespace: r.namespace, Name: r.name,
+		Subresource: r.sub, Namespace: r.namespace, Name: name,
 		FieldSelector: r.query.Get("fieldSelector"), LabelSelector: r.query.Get("labelSelector"),
 	}
 }
@@ -232,5 +242,5 @@ func (r *request) writes() bool {
 
 // long requests last as long as their client likes.
 func (r *request) long() bool {
-	return r.verb == "watch" || r.connect != nil || r.sub == "log" && r.query.Get("follow") == "true"
+	return r.verb == "watch" || r.connect != nil || r.sub == "log" && r.on("follow")
 }

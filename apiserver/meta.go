@@ -21,8 +21,10 @@ import (
 
 var errModified = errors.New("the object has been modified; please apply your changes to the latest version and try again")
 
-func isExists(err error) bool   { return errors.Is(err, store.ErrExists) }
-func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) || apierrors.IsNotFound(err) }
+func isExists(err error) bool { return errors.Is(err, store.ErrExists) }
+func isNotFound(err error) bool {
+	return errors.Is(err, store.ErrNotFound) || apierrors.IsNotFound(err)
+}
 
 // Names that the server makes: a prefix of at most maxPrefix, then five random characters.
 const maxPrefix = 63 - 5

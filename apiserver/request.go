@@ -3,6 +3,7 @@ package apiserver
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -40,6 +41,9 @@ type request struct {
 func (r *request) route() error {
 	path := r.r.URL.Path
 	parts := strings.Split(strings.Trim(path, "/"), "/")
+	if slices.Contains(parts[1:], "") && !strings.Contains(path, "/proxy/") {
+		return nil // a path with a hole in it is no resource's
+	}
 	var rest []string
 	switch {
 	case parts[0] == "api" && len(parts) >= 3:
@@ -50,7 +54,7 @@ func (r *request) route() error {
 		return nil
 	}
 	if rest[0] == "watch" && len(rest) > 1 && r.s.kinds[r.gv]["watch"] == nil {
-		rest = rest[1:] // the old form of watching
+		rest = rest[1:] // the old form of watching a collection
 		r.query.Set("watch", "true")
 	}
 	// A namespace is a prefix of what is in it, and a resource itself; what follows its
@@ -92,6 +96,13 @@ func proxied(path string, n int) string {
 	return "/" + path
 }
 
+// on reads a switch of the query as clients of all languages write it: anything but
+// "false" and "0" means yes.
+func (r *request) on(name string) bool {
+	values, present := r.query[name]
+	return present && (len(values) == 0 || values[0] != "0" && !strings.EqualFold(values[0], "false"))
+}
+
 // settle finds the verb and refuses what cannot be part of a key.
 func (r *request) settle(exists bool) error {
 	for _, part := range []string{r.namespace, r.name} {
@@ -110,7 +121,7 @@ func (r *request) settle(exists bool) error {
 		if r.name == "" {
 			r.verb = "list"
 		}
-		if on := r.query.Get("watch"); r.sub == "" && (on == "true" || on == "1") {
+		if r.name == "" && r.on("watch") {
 			r.verb = "watch"
 		}
 	case http.MethodPost:

@@ -85,9 +85,8 @@ func (r *request) gzipped() bool {
 }
 
 func (r *request) pretty() bool {
-	if v := r.query.Get("pretty"); v != "" {
-		on, err := strconv.ParseBool(v)
-		return err == nil && on
+	if r.query.Has("pretty") {
+		return r.on("pretty")
 	}
 	agent := r.r.UserAgent()
 	return r.out.pretty || strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")

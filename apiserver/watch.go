@@ -81,8 +81,7 @@ func (r *request) watchOptions() (store.WatchOptions, error) {
 	if err != nil {
 		return store.WatchOptions{}, err
 	}
-	bookmarks, _ := strconv.ParseBool(r.query.Get("allowWatchBookmarks"))
-	initial, _ := strconv.ParseBool(r.query.Get("sendInitialEvents"))
+	bookmarks, initial := r.on("allowWatchBookmarks"), r.on("sendInitialEvents")
 	if initial && !bookmarks {
 		return store.WatchOptions{}, invalidList("allowWatchBookmarks", "sendInitialEvents requires allowWatchBookmarks")
 	}

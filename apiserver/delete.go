@@ -1,0 +1,287 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/proa-dev/proa/access/admission"
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/patch"
+	"github.com/proa-dev/proa/store"
+)
+
+// deleteOptions come in the body, or in the query of clients that send none.
+func (r *request) deleteOptions() (*metav1.DeleteOptions, error) {
+	raw, err := r.body()
+	if err != nil {
+		return nil, err
+	}
+	o := &metav1.DeleteOptions{}
+	if len(raw) > 0 {
+		gvk := schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}
+		if _, err := patch.Decode(gvk, o, r.r.Header.Get("Content-Type"), raw, metav1.FieldValidationIgnore); err != nil {
+			return nil, err
+		}
+	} else if err := r.deleteQuery(o); err != nil {
+		return nil, err
+	}
+	if errs := metav1validation.ValidateDeleteOptions(o); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "DeleteOptions"}, "", errs)
+	}
+	return o, nil
+}
+
+func (r *request) deleteQuery(o *metav1.DeleteOptions) error {
+	if v := r.query.Get("gracePeriodSeconds"); v != "" {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return apierrors.NewBadRequest(fmt.Sprintf("gracePeriodSeconds: Invalid value: %q: must be a number of seconds", v))
+		}
+		o.GracePeriodSeconds = &n
+	}
+	if v := r.query.Get("propagationPolicy"); v != "" {
+		p := metav1.DeletionPropagation(v)
+		o.PropagationPolicy = &p
+	}
+	if v := r.query.Get("orphanDependents"); v != "" {
+		on, err := strconv.ParseBool(v)
+		if err != nil {
+			return apierrors.NewBadRequest(fmt.Sprintf("orphanDependents: Invalid value: %q: must be true or false", v))
+		}
+		o.OrphanDependents = &on //nolint:staticcheck // older clients send it
+	}
+	o.DryRun = r.query["dryRun"]
+	return nil
+}
+
+func (r *request) delete() error {
+	o, err := r.deleteOptions()
+	if err != nil {
+		return err
+	}
+	last, kept, err := r.remover().delete(r.r.Context(), o)
+	if err != nil {
+		return err
+	}
+	if kept != nil {
+		return r.respondObject(http.StatusOK, kept)
+	}
+	return r.respondObject(http.StatusOK, &metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,
+		Details: &metav1.StatusDetails{Name: r.name, Group: r.gv.Group, Kind: r.resource, UID: last.GetUID()},
+	})
+}
+
+func (r *request) deleteCollection() error {
+	o, err := r.deleteOptions()
+	if err != nil {
+		return err
+	}
+	p, err := r.page()
+	if err != nil {
+		return err
+	}
+	for _, item := range p.items {
+		one := r.remover()
+		one.namespace, one.name = item.Key()
+		if _, _, err := one.delete(r.r.Context(), o); err != nil && !isNotFound(err) {
+			return err
+		}
+		if err := r.r.Context().Err(); err != nil {
+			return err
+		}
+	}
+	if r.out.as != "" {
+		r.out = &choice{media: r.out.media}
+	}
+	if r.out.media == typeProtobuf {
+		return r.protobufPage(p)
+	}
+	return r.jsonPage(p)
+}
+
+// remover deletes one object; requests and the server's own actions use it alike.
+type remover struct {
+	s               *Server
+	kind            *served
+	namespace, name string
+	admit           func(ctx context.Context, old api.Object, o *metav1.DeleteOptions) error // nil: not asked
+}
+
+func (r *request) remover() *remover {
+	return &remover{s: r.s, kind: r.kind, namespace: r.namespaceOfObject(), name: r.name, admit: r.admitDelete}
+}
+
+func (r *request) admitDelete(ctx context.Context, old api.Object, o *metav1.DeleteOptions) error {
+	a := r.attributesFor(admission.Delete, nil, old, len(o.DryRun) > 0)
+	a.Name, a.Options = old.GetName(), o
+	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
+		return err
+	}
+	return r.s.cfg.Admission.Validate(ctx, a)
+}
+
+func (d *remover) resource() schema.GroupResource { return d.kind.GroupResource() }
+
+// delete ends an object's life: at once (last is its final state), or by marking it
+// (kept is the object that stays for its grace period or its finalizers).
+func (d *remover) delete(ctx context.Context, o *metav1.DeleteOptions) (last, kept api.Object, err error) {
+	dry := len(o.DryRun) > 0
+	for {
+		marked, immediate, revision, err := d.mark(ctx, o, dry)
+		if err != nil {
+			return nil, nil, d.named(err)
+		}
+		if !immediate {
+			return nil, marked, nil
+		}
+		if dry {
+			return marked, nil, nil
+		}
+		item, err := d.kind.collection.Delete(ctx, d.namespace, d.name, func(cur *store.Item) error {
+			if cur.Revision != revision {
+				return errChanged
+			}
+			return nil
+		})
+		if err == errChanged { //nolint:errorlint // our own, unwrapped by contract of the store's check
+			continue
+		}
+		if err != nil {
+			return nil, nil, d.named(err)
+		}
+		final := d.kind.view(item)
+		if d.kind.Released != nil {
+			d.kind.Released(d.s.env, final)
+		}
+		return final, nil, nil
+	}
+}
+
+var errChanged = fmt.Errorf("changed meanwhile")
+
+// named gives the store's not-found its object.
+func (d *remover) named(err error) error {
+	if isNotFound(err) {
+		return apierrors.NewNotFound(d.resource(), d.name)
+	}
+	return err
+}
+
+// mark decides how the object goes, and stores the mark if it stays for now.
+func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (result api.Object, immediate bool, revision int64, err error) {
+	item, err := d.kind.collection.Update(ctx, d.namespace, d.name, func(cur *store.Item) (api.Object, error) {
+		old := d.kind.view(cur)
+		if err := d.preconditions(old, o.Preconditions); err != nil {
+			return nil, err
+		}
+		if d.admit != nil {
+			if err := d.admit(ctx, old, o); err != nil {
+				return nil, err
+			}
+		}
+		obj := old.DeepCopyObject().(api.Object)
+		changed, gone := d.decide(obj, o)
+		result, immediate, revision = obj, gone, cur.Revision
+		if gone || !changed || dry {
+			return nil, nil
+		}
+		return d.kind.toStored(obj), nil
+	})
+	if err == nil && !immediate && !dry {
+		result = d.kind.view(item)
+	}
+	return result, immediate, revision, err
+}
+
+func (d *remover) preconditions(old api.Object, p *metav1.Preconditions) error {
+	if p == nil {
+		return nil
+	}
+	conflict := func(what string, want, have any) error {
+		return apierrors.NewConflict(d.resource(), d.name, fmt.Errorf("Precondition failed: %s in precondition: %v, %s in object meta: %v", what, want, what, have)) //nolint:staticcheck // the text clients know
+	}
+	if p.UID != nil && *p.UID != old.GetUID() {
+		return conflict("UID", *p.UID, old.GetUID())
+	}
+	if p.ResourceVersion != nil && *p.ResourceVersion != old.GetResourceVersion() {
+		return conflict("ResourceVersion", *p.ResourceVersion, old.GetResourceVersion())
+	}
+	return nil
+}
+
+// decide edits obj as the deletion does: whether anything changed, and whether the object
+// goes at once. Pure.
+func (d *remover) decide(obj api.Object, o *metav1.DeleteOptions) (changed, gone bool) {
+	changed = setPropagation(obj, o)
+	options := *o
+	graceful := d.kind.BeforeDelete != nil && d.kind.BeforeDelete(obj, &options)
+	var grace int64
+	if graceful && options.GracePeriodSeconds != nil {
+		grace = *options.GracePeriodSeconds
+	}
+	stays := graceful || len(obj.GetFinalizers()) > 0
+	if !stays {
+		return changed, true
+	}
+	if at := obj.GetDeletionTimestamp(); at != nil {
+		left := obj.GetDeletionGracePeriodSeconds()
+		if left == nil || grace >= *left {
+			return changed, false // it goes already, and not later than asked
+		}
+		shortened := metav1.NewTime(at.Add(time.Duration(grace-*left) * time.Second))
+		obj.SetDeletionTimestamp(&shortened)
+		obj.SetDeletionGracePeriodSeconds(&grace)
+		return true, false
+	}
+	at := metav1.NewTime(d.s.cfg.Now().Add(time.Duration(grace) * time.Second)).Rfc3339Copy()
+	obj.SetDeletionTimestamp(&at)
+	obj.SetDeletionGracePeriodSeconds(&grace)
+	if obj.GetGeneration() > 0 {
+		obj.SetGeneration(obj.GetGeneration() + 1)
+	}
+	return true, false
+}
+
+// setPropagation puts the finalizer on that makes the garbage collector carry out the
+// policy, and takes off that of the other.
+func setPropagation(obj api.Object, o *metav1.DeleteOptions) bool {
+	policy := ""
+	switch {
+	case o.PropagationPolicy != nil:
+		policy = string(*o.PropagationPolicy)
+	case o.OrphanDependents != nil && *o.OrphanDependents: //nolint:staticcheck // older clients send it
+		policy = string(metav1.DeletePropagationOrphan)
+	case o.OrphanDependents != nil: //nolint:staticcheck // older clients send it
+		policy = string(metav1.DeletePropagationBackground)
+	default:
+		return false // finalizers that are there decide
+	}
+	wanted := map[string]string{
+		string(metav1.DeletePropagationOrphan):     metav1.FinalizerOrphanDependents,
+		string(metav1.DeletePropagationForeground): metav1.FinalizerDeleteDependents,
+	}[policy]
+	var finalizers []string
+	for _, f := range obj.GetFinalizers() {
+		if f != metav1.FinalizerOrphanDependents && f != metav1.FinalizerDeleteDependents {
+			finalizers = append(finalizers, f)
+		}
+	}
+	if wanted != "" {
+		finalizers = append(finalizers, wanted)
+	}
+	if slices.Equal(finalizers, obj.GetFinalizers()) {
+		return false
+	}
+	obj.SetFinalizers(finalizers)
+	return true
+}
