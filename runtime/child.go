@@ -91,7 +91,8 @@ func (r *Runtime) start() (*child, error) {
 	cmd := exec.Command(r.cfg.Self[0], append(r.cfg.Self[1:], "--config", r.configPath())...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(childEnv(os.Environ()), "GOGC=50", "GOMEMLIMIT=32MiB")
+	// After a restart containerd looks for the shim of a container that shares its pod's in PATH.
+	cmd.Env = append(childEnv(os.Environ()), "PATH="+r.helpers+":"+os.Getenv("PATH"), "GOGC=50", "GOMEMLIMIT=32MiB")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start runtime: %w", err)
@@ -113,7 +114,7 @@ func (r *Runtime) start() (*child, error) {
 func childEnv(env []string) []string {
 	kept := make([]string, 0, len(env)+3)
 	for _, e := range env {
-		if !strings.HasPrefix(e, "NOTIFY_SOCKET=") && !strings.HasPrefix(e, "LISTEN_") && !strings.HasPrefix(e, "GO") {
+		if !strings.HasPrefix(e, "NOTIFY_SOCKET=") && !strings.HasPrefix(e, "LISTEN_") && !strings.HasPrefix(e, "PATH=") && !strings.HasPrefix(e, "GO") {
 			kept = append(kept, e)
 		}
 	}

@@ -147,6 +147,7 @@ oom_score = 0
 [plugins."io.containerd.cri.v1.images"]
   snapshotter = "overlayfs"
   discard_unpacked_layers = true
+  use_local_image_pull = true
   stats_collect_period = 3600
   [plugins."io.containerd.cri.v1.images".pinned_images]
     sandbox = %s

@@ -87,6 +87,7 @@ func (s *Store) load(ctx context.Context, r io.Reader, labels map[string]string)
 	defer plain.Close()
 	loaded, err := s.client.Import(ctx, plain,
 		containerd.WithImageLabels(labels),
+		containerd.WithDiscardUnpackedLayers(), // the snapshots hold them; half the disk
 		containerd.WithImageRefTranslator(archive.AddRefPrefix("docker.io/library/import")),
 		containerd.WithDigestRef(archive.DigestTranslator("docker.io/library/import")),
 		containerd.WithSkipDigestRef(func(name string) bool { return name != "" }))
