@@ -19,6 +19,7 @@ import (
 var version = "v1"
 
 const (
+	drain        = 2 * time.Second
 	slow         = 3 * time.Second
 	drainTimeout = 20 * time.Second
 )
@@ -43,8 +44,13 @@ func run() error {
 		return err
 	case <-ctx.Done():
 	}
-	// Requests that are under way, or that a node sends before it has heard, are answered.
+	// A node may send requests until it has heard that this pod leaves: they are answered.
 	draining.Store(true)
+	select {
+	case <-time.After(drain):
+	case err := <-ended:
+		return err
+	}
 	deadline, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	if err := server.Shutdown(deadline); err != nil {
