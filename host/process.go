@@ -1,0 +1,275 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	termGrace = 5 * time.Second  // from SIGTERM to SIGKILL
+	killGrace = 10 * time.Second // from SIGKILL to giving up
+)
+
+// held is a process held by a pidfd.
+type held struct{ pid, fd int }
+
+// undoProcess ends the processes whose executable is at or below prefix; never ourselves.
+func undoProcess(ctx context.Context, prefix string) (string, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return "", err
+	}
+	var found []held
+	defer func() { release(found) }()
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() || !runs(pid, prefix) {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // it has ended
+		}
+		found = append(found, held{pid, fd})
+		if !runs(pid, prefix) { // the number was reused between the two looks
+			release(found[len(found)-1:])
+			found = found[:len(found)-1]
+		}
+	}
+	if len(found) == 0 {
+		return "", nil
+	}
+	return fmt.Sprintf("ended %d processes of %s", len(found), prefix), endAll(ctx, found)
+}
+
+func runs(pid int, prefix string) bool {
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	exe = strings.TrimSuffix(exe, " (deleted)")
+	return err == nil && (exe == prefix || strings.HasPrefix(exe, prefix+"/"))
+}
+
+func release(list []held) {
+	for _, p := range list {
+		if err := unix.Close(p.fd); err != nil {
+			continue // nothing else can be done with a descriptor
+		}
+	}
+}
+
+// endAll ends the processes: SIGTERM, then SIGKILL after termGrace, and waits for them.
+func endAll(ctx context.Context, list []held) error {
+	for _, step := range []struct {
+		signal unix.Signal
+		grace  time.Duration
+	}{{unix.SIGTERM, termGrace}, {unix.SIGKILL, killGrace}} {
+		for _, p := range list {
+			if err := unix.PidfdSendSignal(p.fd, step.signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("signal process %d: %w", p.pid, err)
+			}
+		}
+		left, err := await(ctx, list, step.grace)
+		if err != nil || left == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("%d of %d processes do not end", len(list), len(list))
+}
+
+// await waits until all processes have ended or d is over, and says how many have not.
+func await(ctx context.Context, list []held, d time.Duration) (int, error) {
+	deadline := time.Now().Add(d)
+	running := slices.Clone(list)
+	for len(running) > 0 && time.Now().Before(deadline) {
+		if err := ctx.Err(); err != nil {
+			return len(running), err
+		}
+		fds := make([]unix.PollFd, len(running))
+		for i, p := range running {
+			fds[i] = unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}
+		}
+		if _, err := unix.Poll(fds, 100); err != nil && !errors.Is(err, unix.EINTR) {
+			return len(running), fmt.Errorf("wait for processes: %w", err)
+		}
+		still := running[:0]
+		for i, p := range running {
+			if fds[i].Revents == 0 {
+				still = append(still, p)
+			}
+		}
+		running = still
+	}
+	return len(running), nil
+}
+
+// undoCgroup kills what runs in the group, in every hierarchy, and removes it with its children.
+func undoCgroup(ctx context.Context, name string) (string, error) {
+	all, err := mounts()
+	if err != nil {
+		return "", err
+	}
+	var roots []string
+	for _, m := range all {
+		if m.fstype != "cgroup" && m.fstype != "cgroup2" {
+			continue
+		}
+		if dir := filepath.Join(m.point, name); isDir(dir) {
+			roots = append(roots, dir)
+		}
+	}
+	if len(roots) == 0 {
+		return "", nil
+	}
+	deadline := time.Now().Add(killGrace)
+	for {
+		count, err := killGroups(ctx, roots)
+		if err != nil {
+			return "", err
+		}
+		if count == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			return "", fmt.Errorf("%d processes in it do not end", count)
+		}
+	}
+	for _, root := range roots {
+		if err := removeGroup(ctx, root, deadline); err != nil {
+			return "", err
+		}
+	}
+	removeEmptyParents(roots)
+	return "removed cgroup " + name, nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// killGroups kills every process in the groups, waits for the ends, and says how many there
+// were. Frozen groups are thawed, or SIGKILL would wait.
+func killGroups(ctx context.Context, roots []string) (int, error) {
+	var found []held
+	defer func() { release(found) }()
+	seen := map[int]bool{os.Getpid(): true}
+	for _, dir := range groups(roots) {
+		for _, pid := range processes(dir) {
+			if seen[pid] {
+				continue
+			}
+			seen[pid] = true
+			if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+				found = append(found, held{pid, fd})
+			}
+		}
+	}
+	for _, dir := range groups(roots) {
+		for file, text := range map[string]string{"cgroup.kill": "1", "freezer.state": "THAWED", "cgroup.freeze": "0"} {
+			if err := writeExisting(filepath.Join(dir, file), text); err != nil {
+				return len(found), err
+			}
+		}
+	}
+	for _, p := range found {
+		if err := unix.PidfdSendSignal(p.fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return len(found), fmt.Errorf("kill process %d: %w", p.pid, err)
+		}
+	}
+	_, err := await(ctx, found, killGrace)
+	return len(found), err
+}
+
+// writeExisting writes to a control file when the hierarchy has it.
+func writeExisting(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
+		err = nil // the group is being removed
+	}
+	return errors.Join(err, f.Close())
+}
+
+// groups lists the groups and all below them, children before parents.
+func groups(roots []string) []string {
+	var list []string
+	for _, root := range roots {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				list = append(list, path)
+			}
+			return nil // a group that vanished meanwhile needs no care
+		})
+		if err != nil {
+			return list
+		}
+	}
+	slices.Reverse(list)
+	return list
+}
+
+func processes(dir string) []int {
+	data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, field := range strings.Fields(string(data)) {
+		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// removeStep is how long the kernel gets to let go of a group whose processes have ended.
+const removeStep = 10 * time.Millisecond
+
+func removeGroup(ctx context.Context, root string, deadline time.Time) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var err error
+		for _, dir := range groups([]string{root}) {
+			if e := unix.Rmdir(dir); e != nil && !errors.Is(e, unix.ENOENT) {
+				err = fmt.Errorf("remove %s: %w", dir, e)
+			}
+		}
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		timer.Reset(removeStep)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+// removeEmptyParents removes the groups above ours that hold nothing any more and are not a
+// hierarchy's root: "/proa" after "/proa/default".
+func removeEmptyParents(roots []string) {
+	for _, root := range roots {
+		for dir := filepath.Dir(root); strings.Count(dir, "/") > 3 && filepath.Base(dir) == "proa"; dir = filepath.Dir(dir) {
+			if unix.Rmdir(dir) != nil {
+				break // in use by another cluster
+			}
+		}
+	}
+}
