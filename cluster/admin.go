@@ -2,10 +2,7 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base32"
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +10,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/pki"
 )
 
@@ -42,11 +40,14 @@ func CreateToken(ctx context.Context, p *Place, ttl time.Duration) (string, erro
 	if err != nil {
 		return "", err
 	}
-	pin, err := pki.PinFile(p.PKI())
+	authorities, err := pki.Open(pki.Config{Dir: p.PKI()})
 	if err != nil {
 		return "", err
 	}
-	token := pki.JoinToken{Pin: pin, ID: randomText(6), Secret: randomText(16)}
+	token, err := pki.NewJoinToken(authorities.CA.Cert)
+	if err != nil {
+		return "", err
+	}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: "bootstrap-token-" + token.ID, Namespace: metav1.NamespaceSystem},
 		Type:       corev1.SecretTypeBootstrapToken,
@@ -54,18 +55,11 @@ func CreateToken(ctx context.Context, p *Place, ttl time.Duration) (string, erro
 			"token-id": token.ID, "token-secret": token.Secret,
 			"expiration":                     time.Now().Add(ttl).UTC().Format(time.RFC3339),
 			"usage-bootstrap-authentication": "true",
-			"auth-extra-groups":              "system:bootstrappers:proa:agents",
+			"auth-extra-groups":              access.DefaultNodesGroup,
 		},
 	}
 	if _, err := client.CoreV1().Secrets(secret.Namespace).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
 		return "", fmt.Errorf("create join token: %w", err)
 	}
 	return token.String(), nil
-}
-
-// randomText gives n characters of a-z and 2-7.
-func randomText(n int) string {
-	raw := make([]byte, n)
-	_, _ = rand.Read(raw) // never fails (crypto/rand)
-	return strings.ToLower(base32.StdEncoding.EncodeToString(raw))[:n]
 }

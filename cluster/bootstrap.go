@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -45,7 +46,41 @@ func bootstrap(ctx context.Context, client kubernetes.Interface, cfg *ServerConf
 			return fmt.Errorf("create service %s: %w", s.Name, err)
 		}
 	}
+	if err := publishFacts(ctx, client, cfg); err != nil {
+		return err
+	}
 	return publishAPI(ctx, client, cfg)
+}
+
+// nodeRole lets nodes read what every node needs: where services are and how to reach
+// the other nodes.
+const nodeRole = "system:proa:node"
+
+// publishFacts tells joining nodes what they cannot see from objects, and lets them read it.
+func publishFacts(ctx context.Context, client kubernetes.Interface, cfg *ServerConfig) error {
+	role := &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: nodeRole},
+		Rules: []rbacv1.PolicyRule{
+			{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{""}, Resources: []string{"nodes", "services", "namespaces"}},
+			{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{discoveryv1.GroupName}, Resources: []string{"endpointslices"}},
+			{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{factsName}},
+		},
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: nodeRole},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: nodeRole},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "Group", Name: "system:nodes"}},
+	}
+	known := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: factsName, Namespace: metav1.NamespacePublic},
+		Data: map[string]string{
+			"clusterCIDR": cfg.ClusterCIDR.String(), "serviceCIDR": cfg.ServiceCIDR.String(), "domain": cfg.Domain,
+		},
+	}
+	_, roleErr := client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{})
+	_, bindErr := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{})
+	_, mapErr := client.CoreV1().ConfigMaps(known.Namespace).Create(ctx, known, metav1.CreateOptions{})
+	return errors.Join(made(roleErr), made(bindErr), made(mapErr))
 }
 
 // made passes over what is there already.

@@ -13,12 +13,12 @@ import (
 // Down stops the cluster's processes and containers and undoes what was changed on the
 // machine; the data stays.
 func Down(ctx context.Context, p *Place, report func(string)) error {
-	return p.putBack(ctx, host.Down, report)
+	return p.putBack(ctx, host.ScopeDown, report)
 }
 
 // Uninstall does what Down does and removes everything that the cluster has on disk.
 func Uninstall(ctx context.Context, p *Place, report func(string)) error {
-	if err := p.putBack(ctx, host.Uninstall, report); err != nil {
+	if err := p.putBack(ctx, host.ScopeUninstall, report); err != nil {
 		return err
 	}
 	for _, path := range []string{p.Kubeconfig(), p.RunDir(), p.Dir()} {

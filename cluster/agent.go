@@ -1,0 +1,130 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/proa-dev/proa/host"
+)
+
+// RunAgent joins a server with a token, or with the certificate of a former join, and
+// runs a node until ctx ends.
+func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Progress) error {
+	if err := cfg.Node.complete(cfg.Place); err != nil {
+		return err
+	}
+	release, err := claimProcess(cfg.Place, cfg.Node.Name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	for _, f := range host.Check(host.Needs{DataDir: cfg.Place.Dir(), Node: true, Embedded: cfg.Node.Runtime == ""}) {
+		if f.Severity == host.Fatal {
+			return fmt.Errorf("%s (%s)", f.Problem, f.Fix)
+		}
+		log.Warn(f.Problem, "mend", f.Fix)
+	}
+	journal, err := host.Open(cfg.Place.nodeJournal(cfg.Node.Name))
+	if err != nil {
+		return err
+	}
+	defer journal.Close()
+	if err := enterCgroup(journal, cfg.Place.Cgroup()+"/"+cfg.Node.Name+"/agent"); err != nil {
+		log.Warn("this process stays outside the cluster's cgroup", "err", err)
+	}
+	group := NewGroup(log)
+	defer group.Stop()
+	creds, err := join(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	steps.Step("joined " + cfg.Server)
+	client, err := kubernetes.NewForConfig(creds.config(cfg.Server))
+	if err != nil {
+		return err
+	}
+	facts, err := clusterFacts(ctx, client)
+	if err != nil {
+		return err
+	}
+	n, err := newNode(nodeSettings{
+		place: cfg.Place, cfg: cfg.Node, journal: journal, log: log,
+		services: facts.services, pods: facts.pods, domain: facts.domain,
+	})
+	if err != nil {
+		return err
+	}
+	if err := n.startRuntime(ctx, group); err != nil {
+		return err
+	}
+	for _, p := range []Part{
+		{Name: "client certificate", Run: creds.client.Run},
+		{Name: "serving certificate", Run: creds.serving.Run},
+	} {
+		if err := group.Start(ctx, p); err != nil {
+			return err
+		}
+	}
+	own := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+		o.FieldSelector = "spec.nodeName=" + cfg.Node.Name
+	}))
+	err = n.start(ctx, group, nodeClients{
+		client: client, informers: informers.NewSharedInformerFactory(client, 0), pods: own.Core().V1().Pods(),
+		serving: &tls.Config{GetCertificate: creds.serving.GetCertificate, MinVersion: tls.VersionTLS12}, trust: creds.trust,
+	}, steps)
+	if err != nil {
+		return err
+	}
+	steps.Ready("ready")
+	return group.Wait(ctx)
+}
+
+// config is a client's configuration with the node's certificate, whatever it is at the
+// time of each connection.
+func (c *credentials) config(server string) *rest.Config {
+	transport := utilnet.SetTransportDefaults(&http.Transport{
+		TLSClientConfig:     &tls.Config{RootCAs: c.trust, GetClientCertificate: c.client.GetClientCertificate, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: 10 * time.Second, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
+	})
+	return &rest.Config{
+		Host: server, Transport: transport, QPS: 200, Burst: 400, UserAgent: "proa-agent/" + ProaVersion,
+		ContentConfig: rest.ContentConfig{
+			ContentType: "application/vnd.kubernetes.protobuf", AcceptContentTypes: "application/vnd.kubernetes.protobuf,application/json",
+		},
+	}
+}
+
+// facts is what a node must know of the cluster beside its objects.
+type facts struct {
+	services, pods netip.Prefix
+	domain         string
+}
+
+// factsName is the config map in kube-public that servers write and agents read.
+const factsName = "proa-cluster"
+
+func clusterFacts(ctx context.Context, client kubernetes.Interface) (facts, error) {
+	m, err := client.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, factsName, metav1.GetOptions{})
+	if err != nil {
+		return facts{}, fmt.Errorf("ask the server about the cluster: %w", err)
+	}
+	f := facts{domain: m.Data["domain"]}
+	if f.services, err = netip.ParsePrefix(m.Data["serviceCIDR"]); err == nil {
+		f.pods, err = netip.ParsePrefix(m.Data["clusterCIDR"])
+	}
+	if err != nil || f.domain == "" {
+		return facts{}, fmt.Errorf("config map %s/%s of the server is damaged: %v", m.Namespace, m.Name, err)
+	}
+	return f, nil
+}

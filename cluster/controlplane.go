@@ -1,0 +1,277 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/proa-dev/proa/access"
+	"github.com/proa-dev/proa/access/admission"
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apis/core/allocate"
+	"github.com/proa-dev/proa/apiserver"
+	"github.com/proa-dev/proa/apiserver/discovery"
+	"github.com/proa-dev/proa/apiserver/nodeproxy"
+	"github.com/proa-dev/proa/apiserver/openapi"
+	"github.com/proa-dev/proa/pki"
+	"github.com/proa-dev/proa/store"
+)
+
+// issuer is who signs service account tokens, as tokens name it.
+const issuer = "https://kubernetes.default.svc.cluster.local"
+
+// controlPlane is the API with everything below it.
+type controlPlane struct {
+	cfg     *ServerConfig
+	log     *slog.Logger
+	store   *store.Store
+	pki     *pki.Authorities
+	rbac    *access.RBAC
+	server  *apiserver.Server
+	serving *pki.Renewing
+	toNodes *pki.Renewing
+}
+
+// newControlPlane opens the store and assembles the API; nothing listens yet.
+func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (_ *controlPlane, err error) {
+	c := &controlPlane{cfg: cfg, log: log}
+	defer func() {
+		if err != nil && c.store != nil {
+			err = errors.Join(err, c.store.Close())
+		}
+	}()
+	var group errgroup.Group
+	group.Go(func() (err error) {
+		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI()})
+		return err
+	})
+	group.Go(func() (err error) {
+		c.store, err = openStore(ctx, cfg, log)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return c, err
+	}
+	return c, c.assemble()
+}
+
+// openStore starts etcd and loads all kinds side by side.
+func openStore(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (*store.Store, error) {
+	sc := store.Config{Dir: cfg.Place.Dir() + "/etcd", Log: log.With("part", "store")}
+	if len(cfg.EtcdServers) > 0 {
+		sc.Dir, sc.Endpoints = "", cfg.EtcdServers
+	}
+	s, err := store.Open(ctx, sc)
+	if err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	for _, k := range Kinds() {
+		if k.Virtual == nil && k.Stored == nil {
+			group.Go(func() error {
+				_, err := s.Serve(gctx, k)
+				return err
+			})
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return nil, errors.Join(fmt.Errorf("load the store: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (c *controlPlane) assemble() error {
+	reader := c.store.Reader()
+	identity, err := access.New(access.Config{
+		Reader: reader, ClientCA: c.pki.CA.Trust(), FrontProxyCA: c.pki.FrontProxy.Trust(),
+		Signer: c.pki.ServiceAccounts, Verifiers: c.pki.Verifiers, Issuer: issuer, Log: c.log,
+	})
+	if err != nil {
+		return err
+	}
+	oidc, err := identity.Tokens.Discovery()
+	if err != nil {
+		return err
+	}
+	c.rbac = access.NewRBAC(reader)
+	authorizer := access.NewAuthorizer(reader, c.rbac)
+	chain, err := admission.DefaultChain(admission.Env{Reader: reader, Authorizer: authorizer, RBAC: c.rbac, Log: c.log})
+	if err != nil {
+		return err
+	}
+	env := &api.Env{Reader: reader, Tokens: identity.Tokens, Reviews: access.NewReviews(authorizer, c.rbac)}
+	if err := c.allocators(env); err != nil {
+		return err
+	}
+	if err := c.certificates(); err != nil {
+		return err
+	}
+	kinds := Kinds()
+	address := net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort))
+	c.server, err = apiserver.New(apiserver.Config{
+		Store: c.store, Kinds: kinds, Env: env, Scheme: scheme.Scheme,
+		Authenticator: identity, Authorizer: authorizer, Admission: chain,
+		Discovery: discovery.New(kinds, address), OpenAPI: openapi.New(kinds),
+		Nodes: nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
+			RootCAs: c.pki.CA.Trust(), GetClientCertificate: c.toNodes.GetClientCertificate, MinVersion: tls.VersionTLS12,
+		}}),
+		Paths:   map[string]http.Handler{"/.well-known/openid-configuration": oidc, "/openid/v1/jwks": oidc},
+		Open:    map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
+		Version: Version(), Log: c.log.With("part", "apiserver"),
+	})
+	if err != nil {
+		return err
+	}
+	env.Writer = c.server.Writer()
+	return nil
+}
+
+// serveCA gives the CA to whoever joins; he knows its fingerprint.
+func (c *controlPlane) serveCA(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	_, _ = w.Write(c.pki.CA.PEM) // a client that went away
+}
+
+// allocators hands out cluster addresses and node ports, beginning with those in use.
+func (c *controlPlane) allocators(env *api.Env) error {
+	addresses, err := allocate.NewAddresses(c.cfg.ServiceCIDR)
+	if err != nil {
+		return err
+	}
+	first, last, err := portRange(c.cfg.NodePorts)
+	if err != nil {
+		return err
+	}
+	ports, err := allocate.NewPorts(first, last)
+	if err != nil {
+		return err
+	}
+	var services []*corev1.Service
+	for _, obj := range env.Reader.List(corev1.Resource("services"), "") {
+		if s, ok := obj.(*corev1.Service); ok {
+			services = append(services, s)
+		}
+	}
+	for _, err := range allocate.Seed(services, addresses, ports) {
+		c.log.Warn("a stored service holds what it should not", "err", err)
+	}
+	env.Services, env.Ports = addresses, ports
+	return nil
+}
+
+func portRange(text string) (first, last int32, err error) {
+	low, high, ok := strings.Cut(text, "-")
+	a, errA := strconv.ParseUint(low, 10, 16)
+	b, errB := strconv.ParseUint(high, 10, 16)
+	if !ok || errA != nil || errB != nil || a == 0 || b < a {
+		return 0, 0, fmt.Errorf("--service-node-port-range %s: must be a range of ports such as %s", text, DefaultNodePortRange)
+	}
+	return int32(a), int32(b), nil
+}
+
+// certificates are those of this server: its own, and the one it shows to kubelets.
+func (c *controlPlane) certificates() error {
+	dns := []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + c.cfg.Domain}
+	ips := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, toIP(apiAddress(c.cfg.ServiceCIDR)), toIP(c.cfg.AdvertiseAddress)}
+	for _, name := range c.cfg.TLSNames {
+		if ip := net.ParseIP(name); ip != nil {
+			ips = append(ips, ip)
+		} else {
+			dns = append(dns, name)
+		}
+	}
+	var err error
+	leaf := pki.Leaf{CommonName: "kube-apiserver", DNS: dns, IPs: ips, Server: true}
+	if c.serving, err = c.pki.RenewingFile(c.pki.CA, "apiserver", leaf, c.log); err != nil {
+		return err
+	}
+	leaf = pki.Leaf{CommonName: "kube-apiserver-kubelet-client", Organizations: []string{"system:masters"}, Client: true}
+	c.toNodes, err = c.pki.RenewingFile(c.pki.CA, "apiserver-kubelet-client", leaf, c.log)
+	return err
+}
+
+func toIP(a netip.Addr) net.IP { return net.IP(a.AsSlice()) }
+
+// listen opens the API's port.
+func (c *controlPlane) listen() (net.Listener, error) {
+	address := netip.AddrPortFrom(c.cfg.BindAddress, uint16(c.cfg.HTTPSPort))
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(address))
+	if err != nil {
+		return nil, fmt.Errorf("port %d of the API is taken (%w); stop what listens there or give another --https-port", c.cfg.HTTPSPort, err)
+	}
+	return l, nil
+}
+
+// serve answers on the listener until ctx ends, then lets requests finish for a moment.
+func (c *controlPlane) serve(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler: c.server.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		TLSConfig: &tls.Config{
+			GetCertificate: c.serving.GetCertificate, ClientAuth: tls.RequestClientCert,
+			NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12,
+		},
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 250},
+		ErrorLog: slog.NewLogLogger(c.log.With("part", "https").Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.ServeTLS(l, "", "") }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	c.server.Close()
+	ending, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if srv.Shutdown(ending) != nil {
+		return srv.Close()
+	}
+	return nil
+}
+
+// local is a client's configuration for a component in this process.
+func (c *controlPlane) local(user string, groups ...string) *rest.Config {
+	return &rest.Config{
+		Host:      "https://" + net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort)),
+		Transport: c.server.LocalTransport(api.User{Name: user, Groups: append(groups, "system:authenticated")}),
+		UserAgent: user + "/" + ProaVersion,
+		QPS:       -1, // the server limits; the components of one process must not wait for themselves
+		ContentConfig: rest.ContentConfig{
+			ContentType: "application/vnd.kubernetes.protobuf", AcceptContentTypes: "application/vnd.kubernetes.protobuf,application/json",
+		},
+	}
+}
+
+// writeKubeconfig gives the administrator his way in.
+func (c *controlPlane) writeKubeconfig() error {
+	cert, key, err := c.pki.CA.Issue(pki.Leaf{CommonName: "kubernetes-admin", Organizations: []string{"system:masters"}, Client: true})
+	if err != nil {
+		return err
+	}
+	host := c.cfg.AdvertiseAddress
+	if c.cfg.BindAddress.IsLoopback() {
+		host = c.cfg.BindAddress
+	}
+	name := "proa"
+	if c.cfg.Place.Name != DefaultName {
+		name = "proa-" + c.cfg.Place.Name
+	}
+	return pki.Kubeconfig{
+		Cluster: name, User: "admin", CA: c.pki.CA.PEM, Cert: cert, Key: key,
+		Server: "https://" + net.JoinHostPort(host.String(), strconv.Itoa(c.cfg.HTTPSPort)),
+	}.Write(c.cfg.Place.Kubeconfig())
+}

@@ -1,0 +1,198 @@
+package cluster
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/proa-dev/proa/pki"
+)
+
+// credentials is what an agent has of a cluster: whom to believe, and its certificates.
+type credentials struct {
+	ca              []byte // PEM
+	trust           *x509.CertPool
+	client, serving *pki.Renewing
+}
+
+// nodeJournal is the record of an agent's changes to the machine.
+func (p *Place) nodeJournal(node string) string { return filepath.Join(p.Dir(), node+".host.journal") }
+
+// join gets credentials: those of a former join from disk, or new ones with the token. The
+// server is verified before anything is sent to it.
+func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials, error) {
+	dir := filepath.Join(cfg.Place.NodeDir(cfg.Node.Name), "pki")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	c := &credentials{}
+	var bootstrap *rest.Config
+	var err error
+	if c.ca, err = os.ReadFile(filepath.Join(dir, "ca.crt")); errors.Is(err, fs.ErrNotExist) {
+		if c.ca, bootstrap, err = firstContact(ctx, cfg); err == nil {
+			err = WriteFile(filepath.Join(dir, "ca.crt"), c.ca, 0o644)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.trust = x509.NewCertPool()
+	if !c.trust.AppendCertsFromPEM(c.ca) {
+		return nil, fmt.Errorf("%s holds no certificate", filepath.Join(dir, "ca.crt"))
+	}
+	node := "system:node:" + cfg.Node.Name
+	asNode := func() *rest.Config { return c.config(cfg.Server) }
+	c.client, err = renewing(ctx, filepath.Join(dir, "kubelet-client"), log, func() *rest.Config {
+		if bootstrap != nil {
+			b := bootstrap
+			bootstrap = nil
+			return b
+		}
+		return asNode()
+	}, request{
+		signer: certificatesv1.KubeAPIServerClientKubeletSignerName, usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth},
+		template: x509.CertificateRequest{Subject: subject(node)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("get a client certificate: %w", err)
+	}
+	c.serving, err = renewing(ctx, filepath.Join(dir, "kubelet-serving"), log, asNode, request{
+		signer: certificatesv1.KubeletServingSignerName, usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageServerAuth},
+		template: x509.CertificateRequest{Subject: subject(node), DNSNames: []string{cfg.Node.Name}, IPAddresses: []net.IP{toIP(cfg.Node.IP)}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("get a serving certificate: %w", err)
+	}
+	return c, nil
+}
+
+func subject(node string) pkix.Name {
+	return pkix.Name{CommonName: node, Organization: []string{"system:nodes"}}
+}
+
+// firstContact verifies the server by the token's fingerprint of its CA.
+func firstContact(ctx context.Context, cfg AgentConfig) ([]byte, *rest.Config, error) {
+	if cfg.Token == "" {
+		return nil, nil, errors.New("--token is needed the first time: 'proa token create' on the server prints one")
+	}
+	token, err := pki.ParseJoinToken(cfg.Token)
+	if err != nil {
+		return nil, nil, err
+	}
+	ca, err := pki.FetchCA(ctx, cfg.Server, token)
+	if err != nil {
+		return nil, nil, err
+	}
+	return ca, &rest.Config{
+		Host: cfg.Server, BearerToken: token.Bearer(), TLSClientConfig: rest.TLSClientConfig{CAData: ca}, UserAgent: "proa-agent/" + ProaVersion,
+	}, nil
+}
+
+// request is a certificate that is asked for.
+type request struct {
+	signer   string
+	usages   []certificatesv1.KeyUsage
+	template x509.CertificateRequest
+}
+
+// renewing keeps a certificate on disk (base.crt, base.key) and asks for the next one in time.
+func renewing(ctx context.Context, base string, log *slog.Logger, config func() *rest.Config, want request) (*pki.Renewing, error) {
+	issue := func(ctx context.Context) (*tls.Certificate, error) {
+		cert, key, err := askFor(ctx, config(), want)
+		if err != nil {
+			return nil, err
+		}
+		if err := WriteFile(base+".key", key, 0o600); err != nil {
+			return nil, err
+		}
+		if err := WriteFile(base+".crt", cert, 0o644); err != nil {
+			return nil, err
+		}
+		return pki.LoadPair(base+".crt", base+".key", time.Now())
+	}
+	pair, err := pki.LoadPair(base+".crt", base+".key", time.Now())
+	if err != nil {
+		if pair, err = issue(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return pki.NewRenewing(pair, issue, nil, log)
+}
+
+// joinTimeout bounds the wait for a certificate to be approved and signed.
+const joinTimeout = 30 * time.Second
+
+// askFor sends a certificate request and waits for the answer.
+func askFor(ctx context.Context, cfg *rest.Config, want request) (cert, key []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &want.template, private)
+	if err != nil {
+		return nil, nil, err
+	}
+	if der != nil {
+		raw, err := x509.MarshalECPrivateKey(private)
+		if err != nil {
+			return nil, nil, err
+		}
+		key = pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})
+	}
+	requests := client.CertificatesV1().CertificateSigningRequests()
+	csr, err := requests.Create(ctx, &certificatesv1.CertificateSigningRequest{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "csr-"},
+		Spec: certificatesv1.CertificateSigningRequestSpec{
+			Request: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), SignerName: want.signer, Usages: want.usages,
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := requests.Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", csr.Name).String(), ResourceVersion: csr.ResourceVersion})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer w.Stop()
+	for event := range w.ResultChan() {
+		now, ok := event.Object.(*certificatesv1.CertificateSigningRequest)
+		if !ok {
+			continue
+		}
+		for _, c := range now.Status.Conditions {
+			if c.Type != certificatesv1.CertificateApproved && c.Status == corev1.ConditionTrue {
+				return nil, nil, fmt.Errorf("the request %s was refused: %s", now.Name, c.Message)
+			}
+		}
+		if len(now.Status.Certificate) > 0 {
+			return now.Status.Certificate, key, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("the request %s was not answered in %s", csr.Name, joinTimeout)
+}

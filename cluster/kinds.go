@@ -1,0 +1,26 @@
+package cluster
+
+import (
+	"slices"
+
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apis/apps"
+	"github.com/proa-dev/proa/apis/authentication"
+	"github.com/proa-dev/proa/apis/authorization"
+	"github.com/proa-dev/proa/apis/certificates"
+	"github.com/proa-dev/proa/apis/coordination"
+	"github.com/proa-dev/proa/apis/core"
+	"github.com/proa-dev/proa/apis/discovery"
+	"github.com/proa-dev/proa/apis/events"
+	"github.com/proa-dev/proa/apis/policy"
+	"github.com/proa-dev/proa/apis/rbac"
+	"github.com/proa-dev/proa/apis/scheduling"
+)
+
+// Kinds are all kinds that are built in.
+func Kinds() []*api.Kind {
+	return slices.Concat(
+		core.Kinds, apps.Kinds, events.Kinds, authentication.Kinds, authorization.Kinds, certificates.Kinds,
+		policy.Kinds, rbac.Kinds, scheduling.Kinds, coordination.Kinds, discovery.Kinds,
+	)
+}

@@ -1,0 +1,239 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/proa-dev/proa/dns"
+	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/kubelet"
+	kubeletimages "github.com/proa-dev/proa/kubelet/images"
+	kubeletserver "github.com/proa-dev/proa/kubelet/server"
+	"github.com/proa-dev/proa/kubelet/volumes"
+	"github.com/proa-dev/proa/network"
+	"github.com/proa-dev/proa/proxy"
+	"github.com/proa-dev/proa/runtime"
+	"github.com/proa-dev/proa/runtime/helpers"
+	"github.com/proa-dev/proa/runtime/images"
+)
+
+// nodeSettings is what a node is made of, before it has a client.
+type nodeSettings struct {
+	place          *Place
+	cfg            NodeConfig
+	journal        host.Recorder
+	log            *slog.Logger
+	services, pods netip.Prefix
+	domain         string
+}
+
+// nodeClients is how a node meets the cluster.
+type nodeClients struct {
+	client    kubernetes.Interface
+	informers informers.SharedInformerFactory
+	pods      coreinformers.PodInformer // of this node only; run here
+	serving   *tls.Config
+	trust     *x509.CertPool // of the kubelet's clients
+}
+
+// node is the node part of a process.
+type node struct {
+	nodeSettings
+	runtime *runtime.Runtime // nil with a runtime from outside
+	conn    *grpc.ClientConn
+}
+
+func newNode(s nodeSettings) (*node, error) { return &node{nodeSettings: s}, nil }
+
+func (n *node) dir(parts ...string) string {
+	return filepath.Join(append([]string{n.place.NodeDir(n.cfg.Name)}, parts...)...)
+}
+
+func (n *node) runDir() string { return filepath.Join(n.place.RunDir(), n.cfg.Name) }
+func (n *node) cgroup() string { return n.place.Cgroup() + "/" + n.cfg.Name }
+
+// startRuntime brings up the container runtime; it does not wait for it.
+func (n *node) startRuntime(ctx context.Context, group *Group) error {
+	if n.cfg.Runtime != "" {
+		conn, err := runtime.Dial(n.cfg.Runtime)
+		n.conn = conn
+		return err
+	}
+	var err error
+	n.runtime, err = runtime.New(runtime.Config{
+		Name: n.place.Name + "/" + n.cfg.Name, Root: n.dir("runtime"), State: n.runDir(),
+		CgroupRoot: n.cgroup(), CNIConfDir: n.dir("cni"), HelpersDir: filepath.Join(n.place.Dir(), "helpers"),
+		Host: n.journal, Log: n.log.With("part", "runtime"),
+	})
+	if err != nil {
+		return err
+	}
+	n.conn = n.runtime.Conn()
+	return group.Start(ctx, Part{Name: "runtime", Run: n.runtime.Run})
+}
+
+// start runs the node's parts and returns when the node is ready.
+func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Progress) error {
+	sent := newEvents(context.WithoutCancel(ctx), c.client)
+	dnsAddr := dnsAddress(n.services)
+	net, err := network.New(network.Config{
+		Cluster: n.place.Name, NodeName: n.cfg.Name, NodeIP: n.cfg.IP, Client: c.client, Informers: c.informers,
+		Bridge: n.place.LinkName("pods"), LinkPrefix: n.place.LinkName(""), Table: n.place.Table(),
+		Socket: filepath.Join(n.runDir(), "cni.sock"), ConfDir: n.dir("cni"), Root: n.dir("network"),
+		PodCIDR: n.pods, ServiceCIDR: n.services, Recorder: n.journal, Log: n.log.With("part", "network"),
+	})
+	if err != nil {
+		return err
+	}
+	prox, err := proxy.New(proxy.Config{
+		NodeName: n.cfg.Name, Informers: c.informers, Table: n.place.Table() + "-services", PodCIDR: n.pods,
+		LocalAddresses: []netip.Addr{dnsAddr}, Recorder: n.journal, Log: n.log.With("part", "proxy"),
+	})
+	if err != nil {
+		return err
+	}
+	names, err := dns.New(dns.Config{
+		Informers: c.informers, Domain: n.domain, Addresses: []netip.Addr{dnsAddr}, Link: n.place.LinkName("dns"),
+		Recorder: n.journal, Log: n.log.With("part", "dns"),
+	})
+	if err != nil {
+		return err
+	}
+	agent, parts, err := n.kubelet(c, sent)
+	if err != nil {
+		return err
+	}
+	begin := []Part{
+		{Name: "pods of this node", Run: func(ctx context.Context) error { c.pods.Informer().Run(ctx.Done()); return nil }},
+		{Name: "network", Run: net.Run},
+		{Name: "proxy", Run: prox.Run},
+		{Name: "dns", Run: names.Run},
+	}
+	begin = append(begin, parts...)
+	begin = append(begin, Part{Name: "node informers", Run: func(ctx context.Context) error {
+		c.informers.Start(ctx.Done())
+		<-ctx.Done()
+		c.informers.Shutdown()
+		sent.broadcaster.Shutdown()
+		return nil
+	}})
+	for _, p := range begin {
+		if err := group.Start(ctx, p); err != nil {
+			return err
+		}
+	}
+	if err := n.runtimeReady(ctx, steps); err != nil {
+		return err
+	}
+	// From here on pods can run; the node says so itself.
+	return n.waitReady(ctx, agent, net.Ready(), steps)
+}
+
+// runtimeReady waits for the runtime and gives it the sandbox image.
+func (n *node) runtimeReady(ctx context.Context, steps *Progress) error {
+	if n.runtime == nil {
+		_, err := runtime.Answers(ctx, n.conn)
+		return err
+	}
+	select {
+	case <-n.runtime.Ready():
+	case <-ctx.Done():
+		return fmt.Errorf("start the container runtime: %w", context.Cause(ctx))
+	}
+	steps.Step("the container runtime answers")
+	store, err := images.New(n.conn)
+	if err != nil {
+		return err
+	}
+	pause, err := helpers.Bytes("pause")
+	if err != nil {
+		return err
+	}
+	return store.EnsurePause(ctx, pause)
+}
+
+func (n *node) waitReady(ctx context.Context, agent *kubelet.Kubelet, network <-chan struct{}, steps *Progress) error {
+	for _, wait := range []struct {
+		what  string
+		ready <-chan struct{}
+	}{{"the node has its network", network}, {"the node is ready", agent.Ready()}} {
+		select {
+		case <-wait.ready:
+			steps.Step(wait.what)
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until %s: %w", wait.what, context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+// kubelet assembles the agent that runs the pods, with its API.
+func (n *node) kubelet(c nodeClients, sent *events) (*kubelet.Kubelet, []Part, error) {
+	recorder := sent.recorder("kubelet", n.cfg.Name)
+	log := n.log.With("part", "kubelet")
+	cri, img := runtimeapi.NewRuntimeServiceClient(n.conn), runtimeapi.NewImageServiceClient(n.conn)
+	vols, err := volumes.New(volumes.Config{
+		Root: n.dir("kubelet"), Client: c.client, NodeName: n.cfg.Name, HostIPs: []string{n.cfg.IP.String()},
+		Recorder: recorder, Host: n.journal, Log: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	puller, err := kubeletimages.New(kubeletimages.Config{Images: img, Secret: vols.Objects().GetSecret, Recorder: recorder, Log: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	labels, err := parseLabels(n.cfg.Labels)
+	if err != nil {
+		return nil, nil, err
+	}
+	agent, err := kubelet.New(kubelet.Config{
+		Client: c.client, Pods: c.pods, Informers: c.informers, Runtime: cri, Images: img,
+		NodeName: n.cfg.Name, NodeIPs: []string{n.cfg.IP.String()}, Root: n.dir("kubelet"), LogRoot: n.dir("pods-log"),
+		CgroupRoot: n.cgroup(), ClusterDNS: []string{dnsAddress(n.services).String()}, ClusterDomain: n.domain,
+		MaxPods: int64(n.cfg.MaxPods), Labels: labels, Port: int32(n.cfg.KubeletPort), Version: Version().GitVersion,
+		Volumes: vols, Puller: puller, Objects: vols.Objects(), Host: n.journal, Recorder: recorder, Log: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	api, err := kubeletserver.New(kubeletserver.Config{
+		Addr: net.JoinHostPort(n.cfg.IP.String(), strconv.Itoa(n.cfg.KubeletPort)), TLS: c.serving, ClientCAs: c.trust,
+		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, Log: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return agent, []Part{
+		{Name: "volumes", Run: vols.Run},
+		{Name: "kubelet", Run: agent.Run},
+		{Name: "kubelet API", Run: api.Run},
+	}, nil
+}
+
+func parseLabels(list []string) (map[string]string, error) {
+	labels := map[string]string{}
+	for _, l := range list {
+		key, value, ok := strings.Cut(l, "=")
+		if !ok || key == "" {
+			return nil, fmt.Errorf("--node-label %s: must be key=value", l)
+		}
+		labels[key] = value
+	}
+	return labels, nil
+}

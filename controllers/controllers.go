@@ -1,0 +1,49 @@
+// Package controllers is the ordered list of the loops that make the cluster as its
+// objects say. Each loop is a package below this one.
+//
+// Used by cluster.
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/controllers/podcidr"
+	"github.com/proa-dev/proa/controllers/replicaset"
+	"github.com/proa-dev/proa/controllers/rootca"
+	"github.com/proa-dev/proa/controllers/serviceaccount"
+)
+
+// Controller is a loop that is ready to run.
+type Controller struct {
+	Name string
+	Run  func(context.Context) error
+}
+
+// All makes the loops. What others wait for comes first: a node's address range, the
+// accounts and certificates that pods mount.
+func All(deps loop.Deps) ([]Controller, error) {
+	var all []Controller
+	for _, one := range []struct {
+		name string
+		make func(loop.Deps) (interface{ Run(context.Context) error }, error)
+	}{
+		{"podcidr", made(podcidr.New)},
+		{"serviceaccount", made(serviceaccount.New)},
+		{"rootca", made(rootca.New)},
+		{"replicaset", made(replicaset.New)},
+	} {
+		c, err := one.make(deps)
+		if err != nil {
+			return nil, fmt.Errorf("controller %s: %w", one.name, err)
+		}
+		all = append(all, Controller{one.name, c.Run})
+	}
+	return all, nil
+}
+
+// made erases the type of a constructor's result.
+func made[C interface{ Run(context.Context) error }](f func(loop.Deps) (C, error)) func(loop.Deps) (interface{ Run(context.Context) error }, error) {
+	return func(deps loop.Deps) (interface{ Run(context.Context) error }, error) { return f(deps) }
+}
