@@ -72,6 +72,7 @@ var plain = map[string]string{
 	"io.k8s.apimachinery.pkg.apis.meta.v1.Duration":   "A length of time in units from ns to h, such as 1h30m or 250ms.",
 	"io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1":   "A set of fields: keys are f:<name>, k:<keys of a list item>, v:<value> or i:<index>, and \".\" for the item itself.",
 	"io.k8s.apimachinery.pkg.runtime.RawExtension":    "An object of any kind.",
+	"io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent": "A change of an object that a watch tells of.",
 	"io.k8s.apimachinery.pkg.version.Info":            "What version the server is.",
 }
 

@@ -98,10 +98,8 @@ func (m *models) define(t reflect.Type, name string) spec.Schema {
 	required := m.fields(&s, t, structure, docs)
 	slices.Sort(required)
 	s.Required = required
-	if known && structure.ElementRelationship == smd.Atomic {
-		s.AddExtension(extension+"map-type", "atomic")
-	}
 	if known {
+		addMapType(&s, structure.ElementRelationship)
 		addUnions(&s, structure.Unions)
 	}
 	return s
@@ -272,9 +270,22 @@ func addMergeRules(s *spec.Schema, t smd.TypeRef) {
 			s.AddExtension(extension+"list-type", "set")
 		}
 	}
-	atomic := t.Inlined.Map != nil && t.Inlined.Map.ElementRelationship == smd.Atomic
-	if atomic || t.ElementRelationship != nil && *t.ElementRelationship == smd.Atomic {
+	relationship := t.ElementRelationship
+	if t.Inlined.Map != nil && relationship == nil {
+		relationship = &t.Inlined.Map.ElementRelationship
+	}
+	if relationship != nil {
+		addMapType(s, *relationship)
+	}
+}
+
+// addMapType says whether the map or object has one owner, or each of its fields one.
+func addMapType(s *spec.Schema, r smd.ElementRelationship) {
+	switch r {
+	case smd.Atomic:
 		s.AddExtension(extension+"map-type", "atomic")
+	case smd.Separable:
+		s.AddExtension(extension+"map-type", "granular")
 	}
 }
 
