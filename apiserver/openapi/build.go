@@ -20,11 +20,12 @@ const release = "v1.37.1"
 // version is one group version and its kinds.
 type version struct {
 	schema.GroupVersion
-	kinds []*api.Kind
+	kinds   []*api.Kind
+	schemas Schemas // of those that have no Go type
 }
 
 // versions sorts kinds into group versions.
-func versions(kinds []*api.Kind) []version {
+func versions(kinds []*api.Kind, schemas Schemas) []version {
 	byVersion := map[schema.GroupVersion][]*api.Kind{}
 	for _, k := range kinds {
 		byVersion[k.GroupVersion()] = append(byVersion[k.GroupVersion()], k)
@@ -32,16 +33,16 @@ func versions(kinds []*api.Kind) []version {
 	var all []version
 	for gv, kinds := range byVersion {
 		slices.SortFunc(kinds, func(a, b *api.Kind) int { return strings.Compare(a.Resource.Resource, b.Resource.Resource) })
-		all = append(all, version{gv, kinds})
+		all = append(all, version{gv, kinds, schemas})
 	}
 	slices.SortFunc(all, func(a, b version) int { return strings.Compare(root(a.GroupVersion), root(b.GroupVersion)) })
 	return all
 }
 
-func newModels(v3 bool) *models {
+func newModels(v3 bool, schemas Schemas) *models {
 	return &models{
 		v3: v3, definitions: map[string]spec.Schema{},
-		structure: structure(), kinds: map[string][]schema.GroupVersionKind{},
+		structure: structure(), schemas: schemas, kinds: map[string][]schema.GroupVersionKind{},
 	}
 }
 
@@ -58,7 +59,7 @@ func security() (*spec.SecurityScheme, []map[string][]string) {
 
 // describe3 builds the document of one group version, as JSON.
 func (v version) describe3() ([]byte, error) {
-	m := newModels(true)
+	m := newModels(true, v.schemas)
 	p := newPaths(m, v.GroupVersion)
 	for _, k := range v.kinds {
 		p.kind(k)
@@ -82,8 +83,8 @@ func (v version) describe3() ([]byte, error) {
 }
 
 // describe2 builds the one document of all group versions, as JSON.
-func describe2(all []version) ([]byte, error) {
-	m := newModels(false)
+func describe2(all []version, schemas Schemas) ([]byte, error) {
+	m := newModels(false, schemas)
 	doc := &spec.Swagger{SwaggerProps: spec.SwaggerProps{
 		Swagger: "2.0", Info: info(), Paths: &spec.Paths{Paths: map[string]spec.PathItem{}},
 	}}

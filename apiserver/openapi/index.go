@@ -27,8 +27,8 @@ type documents struct {
 }
 
 // newDocuments lists the documents of the kinds, taking over from old what stays the same.
-func newDocuments(kinds []*api.Kind, old *documents) *documents {
-	all := versions(kinds)
+func newDocuments(kinds []*api.Kind, schemas Schemas, old *documents) *documents {
+	all := versions(kinds, schemas)
 	d := &documents{v3: map[string]*document{}}
 	index := handler3.OpenAPIV3Discovery{Paths: map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}}
 	whole := sha256.New()
@@ -44,7 +44,7 @@ func newDocuments(kinds []*api.Kind, old *documents) *documents {
 	}
 	sum := encode(whole)
 	d.etag = strconv.Quote(sum)
-	d.v2 = newDocument2(sum, func() ([]byte, error) { return describe2(all) })
+	d.v2 = newDocument2(sum, func() ([]byte, error) { return describe2(all, schemas) })
 	if old != nil && old.v2.hash == sum {
 		d.v2 = old.v2
 	}
@@ -77,7 +77,12 @@ func (v version) hash() string {
 	fmt.Fprintln(h, program(), v.GroupVersion)
 	for _, k := range v.kinds {
 		fmt.Fprintln(h, k.Kind, k.Resource.Resource, k.Namespaced, k.HasStatus, k.Scale != nil, k.Virtual != nil,
-			k.BeforeDelete != nil, goName(k.Type))
+			k.BeforeDelete != nil)
+		if custom(k) {
+			fmt.Fprintf(h, "schema %q\n", v.schemas[k.GroupVersionKind])
+		} else {
+			fmt.Fprintln(h, "type", goName(k.Type))
+		}
 		for _, u := range k.Updates {
 			fmt.Fprintln(h, "update", u.Name, u.NoGet, u.NoPatch)
 		}

@@ -38,11 +38,7 @@ func modelName(t reflect.Type) string {
 		return named.OpenAPIModelName()
 	}
 	host, path, _ := strings.Cut(t.PkgPath(), "/")
-	labels := strings.Split(host, ".")
-	for i, j := 0, len(labels)-1; i < j; i, j = i+1, j-1 {
-		labels[i], labels[j] = labels[j], labels[i]
-	}
-	return strings.Join(labels, ".") + "." + strings.ReplaceAll(path, "/", ".") + "." + t.Name()
+	return reversed(host) + "." + strings.ReplaceAll(path, "/", ".") + "." + t.Name()
 }
 
 // goName is how the tables name a type: k8s.io/api/core/v1.Protocol.

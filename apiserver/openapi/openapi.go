@@ -31,9 +31,14 @@ func New(kinds []*api.Kind) *Handler {
 	return h
 }
 
-// Set replaces the kinds (custom resources come and go). Documents of group versions that
-// stay the same are kept.
-func (h *Handler) Set(kinds []*api.Kind) { h.current.Store(newDocuments(kinds, h.current.Load())) }
+// Set replaces the kinds. Documents of group versions that stay the same are kept.
+func (h *Handler) Set(kinds []*api.Kind) { h.SetCustom(kinds, nil) }
+
+// SetCustom is Set with the schemas of custom resources, which are among the kinds
+// (their Type is unstructured.Unstructured). Schemas are kept and must not be changed.
+func (h *Handler) SetCustom(kinds []*api.Kind, schemas Schemas) {
+	h.current.Store(newDocuments(kinds, schemas, h.current.Load()))
+}
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -20,6 +20,8 @@ var (
 		"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",
 		"application/apply-patch+yaml", "application/apply-patch+cbor",
 	}
+	// Strategic merge needs a Go type.
+	customPatches = slices.DeleteFunc(slices.Clone(patches), func(p string) bool { return strings.Contains(p, "strategic") })
 )
 
 // Query parameters by what they are for.

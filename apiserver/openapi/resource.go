@@ -25,7 +25,7 @@ type resourcePaths struct {
 
 func newResourcePaths(p *paths, k *api.Kind) *resourcePaths {
 	r := &resourcePaths{paths: p, k: k, scoped: k.Kind}
-	r.object = p.models.tag(k.Type, k.GroupVersionKind)
+	r.object = p.models.kind(k)
 	r.collection = p.root + "/" + k.Resource.Resource
 	if k.Namespaced {
 		r.scoped = "Namespaced" + k.Kind
@@ -102,6 +102,9 @@ func (r *resourcePaths) view(subresource, suffix string, gvk schema.GroupVersion
 		case "patch":
 			o.verb, o.action, o.description = http.MethodPatch, "patch", "partially update "+of
 			o.body, o.parameters, o.consumes = r.models.add(reflect.TypeFor[metav1.Patch]()), patchParameters, patches
+			if custom(r.k) {
+				o.consumes = customPatches
+			}
 			o.codes = []int{http.StatusOK, http.StatusCreated}
 		}
 		all = append(all, o)
