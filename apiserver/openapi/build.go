@@ -59,17 +59,21 @@ func security() (*spec.SecurityScheme, []map[string][]string) {
 
 // describe3 builds the document of one group version, as JSON.
 func (v version) describe3() ([]byte, error) {
-	m := newModels(true, v.schemas)
-	p := newPaths(m, v.GroupVersion)
+	p := newPaths(newModels(true, v.schemas), v.GroupVersion)
 	for _, k := range v.kinds {
 		p.kind(k)
 	}
-	m.finish()
+	return p.encode3(v.String())
+}
+
+// encode3 makes a version 3 document of the paths and their models.
+func (p *paths) encode3(name string) ([]byte, error) {
+	p.models.finish()
 	doc := &spec3.OpenAPI{
 		Version: "3.0.0", Info: info(), Paths: openapiconv.ConvertPaths(&spec.Paths{Paths: p.items}),
 		Components: &spec3.Components{Schemas: map[string]*spec.Schema{}},
 	}
-	for name, s := range m.definitions {
+	for name, s := range p.models.definitions {
 		doc.Components.Schemas[name] = &s
 	}
 	scheme, requirement := security()
@@ -77,7 +81,7 @@ func (v version) describe3() ([]byte, error) {
 	doc.SecurityRequirement = requirement
 	raw, err := json.Marshal(doc)
 	if err != nil {
-		return nil, fmt.Errorf("encode OpenAPI v3 of %s: %w", v.GroupVersion, err)
+		return nil, fmt.Errorf("encode OpenAPI v3 of %s: %w", name, err)
 	}
 	return raw, nil
 }
@@ -85,8 +89,12 @@ func (v version) describe3() ([]byte, error) {
 // describe2 builds the one document of all group versions, as JSON.
 func describe2(all []version, schemas Schemas) ([]byte, error) {
 	m := newModels(false, schemas)
+	general := emptyPaths(m)
+	for _, pg := range pages(all) {
+		pg.add(general)
+	}
 	doc := &spec.Swagger{SwaggerProps: spec.SwaggerProps{
-		Swagger: "2.0", Info: info(), Paths: &spec.Paths{Paths: map[string]spec.PathItem{}},
+		Swagger: "2.0", Info: info(), Paths: &spec.Paths{Paths: general.items},
 	}}
 	for _, v := range all {
 		p := newPaths(m, v.GroupVersion)

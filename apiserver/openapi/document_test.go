@@ -54,8 +54,8 @@ var reference = regexp.MustCompile(`"\$ref":\s*"([^"]+)"`)
 // unique and that the parameters of a path are those that it names.
 func TestWhole(t *testing.T) {
 	ids := map[string]string{}
-	for _, v := range versions(allKinds(), schemas()) {
-		raw, err := v.describe3()
+	for name, d := range newDocuments(allKinds(), schemas(), nil).v3 {
+		raw, err := d.describe()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,9 +64,9 @@ func TestWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range reference.FindAllSubmatch(raw, -1) {
-			name, ok := strings.CutPrefix(string(m[1]), "#/components/schemas/")
-			if !ok || doc.Components.Schemas[name] == nil {
-				t.Errorf("%s refers to %s", v.GroupVersion, m[1])
+			definition, ok := strings.CutPrefix(string(m[1]), "#/components/schemas/")
+			if !ok || doc.Components.Schemas[definition] == nil {
+				t.Errorf("%s refers to %s", name, m[1])
 			}
 		}
 		for path, item := range doc.Paths.Paths {
@@ -83,9 +83,9 @@ func TestWhole(t *testing.T) {
 		}
 		message, err := openapiv3.ParseDocument(raw)
 		if err != nil {
-			t.Errorf("%s: %v", v.GroupVersion, err)
+			t.Errorf("%s: %v", name, err)
 		} else if _, err := proto.Marshal(message); err != nil {
-			t.Errorf("%s: %v", v.GroupVersion, err)
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -42,6 +42,14 @@ func newDocuments(kinds []*api.Kind, schemas Schemas, old *documents) *documents
 		d.v3[name] = doc
 		index.Paths[name] = handler3.OpenAPIV3DiscoveryGroupVersion{ServerRelativeURL: doc.withHash()}
 	}
+	for _, pg := range pages(all) {
+		doc := newDocument3(hashOf(program()+" "+pg.name), pg.name, pg.describe3)
+		if old != nil && old.v3[pg.name] != nil {
+			doc = old.v3[pg.name]
+		}
+		d.v3[pg.name] = doc
+		index.Paths[pg.name] = handler3.OpenAPIV3DiscoveryGroupVersion{ServerRelativeURL: doc.withHash()}
+	}
 	sum := encode(whole)
 	d.etag = strconv.Quote(sum)
 	d.v2 = newDocument2(sum, func() ([]byte, error) { return describe2(all, schemas) })
@@ -93,6 +101,12 @@ func (v version) hash() string {
 			fmt.Fprintln(h, "connect", c.Name, c.Kind, c.New != nil)
 		}
 	}
+	return encode(h)
+}
+
+func hashOf(s string) string {
+	h := sha256.New()
+	fmt.Fprint(h, s)
 	return encode(h)
 }
 

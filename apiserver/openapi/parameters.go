@@ -31,6 +31,10 @@ var (
 	deleteParameters = slices.DeleteFunc(options(reflect.TypeFor[metav1.DeleteOptions]()), func(p spec.Parameter) bool {
 		return p.Name == "preconditions"
 	})
+	// A collection is deleted as it is listed, but not watched.
+	selectParameters = slices.DeleteFunc(options(reflect.TypeFor[metav1.ListOptions]()), func(p spec.Parameter) bool {
+		return p.Name == "watch" || p.Name == "allowWatchBookmarks"
+	})
 	changeParameters = options(reflect.TypeFor[metav1.CreateOptions]())
 	patchParameters  = options(reflect.TypeFor[metav1.PatchOptions]())
 )

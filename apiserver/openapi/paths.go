@@ -26,13 +26,14 @@ type paths struct {
 	response *spec.Response // 401, of every operation
 }
 
+func emptyPaths(m *models) *paths {
+	return &paths{models: m, items: map[string]spec.PathItem{}, response: answer(http.StatusUnauthorized)}
+}
+
 func newPaths(m *models, gv schema.GroupVersion) *paths {
 	title := groupTitle(gv.Group)
-	p := &paths{
-		models: m, group: title + upper(gv.Version), tag: lower(title) + "_" + gv.Version,
-		root: root(gv), items: map[string]spec.PathItem{},
-		response: answer(http.StatusUnauthorized),
-	}
+	p := emptyPaths(m)
+	p.group, p.tag, p.root = title+upper(gv.Version), lower(title)+"_"+gv.Version, root(gv)
 	// What every group version understands beside its kinds.
 	for _, t := range []reflect.Type{reflect.TypeFor[metav1.DeleteOptions](), reflect.TypeFor[metav1.WatchEvent]()} {
 		m.tag(t, gv.WithKind(t.Name()))

@@ -54,7 +54,7 @@ func (r *resourcePaths) objects() {
 		&operation{
 			verb: http.MethodDelete, id: r.id("delete", "Collection"+r.scoped, ""), action: "deletecollection", kind: gvk,
 			description: "delete collection of " + k.Kind, body: removal, bodyOptional: true, answer: status,
-			parameters: union(deleteParameters, listParameters), produces: object,
+			parameters: union(deleteParameters, selectParameters), produces: object,
 		})
 	if k.Namespaced {
 		all := *list
