@@ -1,0 +1,118 @@
+package openapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/kube-openapi/pkg/openapiconv"
+	"k8s.io/kube-openapi/pkg/spec3"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// release is the version of the API that the documents name.
+const release = "v1.37.1"
+
+// version is one group version and its kinds.
+type version struct {
+	schema.GroupVersion
+	kinds   []*api.Kind
+	schemas Schemas // of those that have no Go type
+}
+
+// versions sorts kinds into group versions.
+func versions(kinds []*api.Kind, schemas Schemas) []version {
+	byVersion := map[schema.GroupVersion][]*api.Kind{}
+	for _, k := range kinds {
+		byVersion[k.GroupVersion()] = append(byVersion[k.GroupVersion()], k)
+	}
+	var all []version
+	for gv, kinds := range byVersion {
+		slices.SortFunc(kinds, func(a, b *api.Kind) int { return strings.Compare(a.Resource.Resource, b.Resource.Resource) })
+		all = append(all, version{gv, kinds, schemas})
+	}
+	slices.SortFunc(all, func(a, b version) int { return strings.Compare(root(a.GroupVersion), root(b.GroupVersion)) })
+	return all
+}
+
+func newModels(v3 bool, schemas Schemas) *models {
+	return &models{
+		v3: v3, definitions: map[string]spec.Schema{},
+		structure: structure(), schemas: schemas, kinds: map[string][]schema.GroupVersionKind{},
+	}
+}
+
+func info() *spec.Info {
+	return &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Version: release}}
+}
+
+func security() (*spec.SecurityScheme, []map[string][]string) {
+	s := &spec.SecurityScheme{SecuritySchemeProps: spec.SecuritySchemeProps{
+		Type: "apiKey", Name: "authorization", In: "header", Description: "Bearer Token authentication",
+	}}
+	return s, []map[string][]string{{"BearerToken": {}}}
+}
+
+// describe3 builds the document of one group version, as JSON.
+func (v version) describe3() ([]byte, error) {
+	p := newPaths(newModels(true, v.schemas), v.GroupVersion)
+	for _, k := range v.kinds {
+		p.kind(k)
+	}
+	return p.encode3(v.String())
+}
+
+// encode3 makes a version 3 document of the paths and their models.
+func (p *paths) encode3(name string) ([]byte, error) {
+	p.models.finish()
+	doc := &spec3.OpenAPI{
+		Version: "3.0.0", Info: info(), Paths: openapiconv.ConvertPaths(&spec.Paths{Paths: p.items}),
+		Components: &spec3.Components{Schemas: map[string]*spec.Schema{}},
+	}
+	for name, s := range p.models.definitions {
+		doc.Components.Schemas[name] = &s
+	}
+	scheme, requirement := security()
+	doc.Components.SecuritySchemes = spec3.SecuritySchemes{"BearerToken": openapiconv.ConvertSecurityScheme(scheme)}
+	doc.SecurityRequirement = requirement
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("encode OpenAPI v3 of %s: %w", name, err)
+	}
+	return raw, nil
+}
+
+// describe2 builds the one document of all group versions, as JSON.
+func describe2(all []version, schemas Schemas) ([]byte, error) {
+	m := newModels(false, schemas)
+	general := emptyPaths(m)
+	for _, pg := range pages(all) {
+		pg.add(general)
+	}
+	doc := &spec.Swagger{SwaggerProps: spec.SwaggerProps{
+		Swagger: "2.0", Info: info(), Paths: &spec.Paths{Paths: general.items},
+	}}
+	for _, v := range all {
+		p := newPaths(m, v.GroupVersion)
+		for _, k := range v.kinds {
+			p.kind(k)
+		}
+		for path, item := range p.items {
+			doc.Paths.Paths[path] = item
+		}
+	}
+	m.finish()
+	doc.Definitions = m.definitions
+	scheme, requirement := security()
+	doc.SecurityDefinitions = spec.SecurityDefinitions{"BearerToken": scheme}
+	doc.Security = requirement
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("encode OpenAPI v2: %w", err)
+	}
+	return raw, nil
+}

@@ -1,0 +1,157 @@
+package openapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http/httptest"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	openapiv2 "github.com/google/gnostic-models/openapiv2"
+	openapiv3 "github.com/google/gnostic-models/openapiv3"
+	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
+	"k8s.io/kube-openapi/pkg/spec3"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+	explain "k8s.io/kubectl/pkg/explain/v2"
+
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apis/authentication"
+	"github.com/proa-dev/proa/apis/authorization"
+	"github.com/proa-dev/proa/apis/events"
+	"github.com/proa-dev/proa/apis/policy"
+	"github.com/proa-dev/proa/apis/rbac"
+)
+
+var backups = &api.Kind{
+	GroupVersionKind: schema.GroupVersionKind{Group: "store.example.io", Version: "v1", Kind: "Backup"},
+	Resource:         schema.GroupVersionResource{Group: "store.example.io", Version: "v1", Resource: "backups"},
+	Singular:         "backup", Namespaced: true, HasStatus: true, Type: reflect.TypeFor[unstructured.Unstructured](),
+}
+
+const backupSchema = `{"description": "A copy of a volume.", "type": "object", "required": ["spec"], "properties": {
+	"spec": {"type": "object", "properties": {
+		"keep": {"type": "integer", "default": 3, "nullable": true},
+		"source": {"oneOf": [{"required": ["volume"]}, {"required": ["claim"]}], "type": "object",
+			"properties": {"volume": {"type": "string", "description": "Name of the volume."}, "claim": {"type": "string"}}},
+		"any": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}}}}}}`
+
+func schemas() Schemas { return Schemas{backups.GroupVersionKind: []byte(backupSchema)} }
+
+func allKinds() []*api.Kind {
+	return slices.Concat(kinds(), authentication.Kinds, authorization.Kinds, events.Kinds, policy.Kinds, rbac.Kinds, []*api.Kind{backups})
+}
+
+var reference = regexp.MustCompile(`"\$ref":\s*"([^"]+)"`)
+
+// TestWhole checks that what the documents refer to is in them, that operation ids are
+// unique and that the parameters of a path are those that it names.
+func TestWhole(t *testing.T) {
+	ids := map[string]string{}
+	for name, d := range newDocuments(allKinds(), schemas(), nil).v3 {
+		raw, err := d.describe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc := &spec3.OpenAPI{}
+		if err := json.Unmarshal(raw, doc); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range reference.FindAllSubmatch(raw, -1) {
+			definition, ok := strings.CutPrefix(string(m[1]), "#/components/schemas/")
+			if !ok || doc.Components.Schemas[definition] == nil {
+				t.Errorf("%s refers to %s", name, m[1])
+			}
+		}
+		for path, item := range doc.Paths.Paths {
+			for _, op := range []*spec3.Operation{item.Get, item.Put, item.Post, item.Patch, item.Delete, item.Head, item.Options} {
+				if op == nil {
+					continue
+				}
+				if other := ids[op.OperationId]; other != "" {
+					t.Errorf("%s and %s are both %s", path, other, op.OperationId)
+				}
+				ids[op.OperationId] = path
+			}
+			checkParameters(t, path, item)
+		}
+		message, err := openapiv3.ParseDocument(raw)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if _, err := proto.Marshal(message); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func checkParameters(t *testing.T, path string, item *spec3.Path) {
+	var declared []string
+	for _, p := range item.Parameters {
+		if p.In == "path" {
+			declared = append(declared, "{"+p.Name+"}")
+		}
+	}
+	named := regexp.MustCompile(`\{\w+\}`).FindAllString(path, -1)
+	slices.Sort(named)
+	slices.Sort(declared)
+	if !slices.Equal(named, declared) {
+		t.Errorf("%s has parameters %v", path, declared)
+	}
+}
+
+func TestCustomResource(t *testing.T) {
+	h := New(kinds())
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	core := h.current.Load().v3["api/v1"]
+	h.SetCustom(allKinds(), schemas())
+	if h.current.Load().v3["api/v1"] != core {
+		t.Error("a custom resource changed the document of another group")
+	}
+	before := h.current.Load().v2.hash
+	c := discovery.NewDiscoveryClientForConfigOrDie(&rest.Config{Host: s.URL})
+	var out bytes.Buffer
+	err := explain.PrintModelDescription([]string{"spec", "source"}, &out, c.OpenAPIV3(), backups.Resource, true, 0, "plaintext")
+	if err != nil || !strings.Contains(out.String(), "volume\t<string>") {
+		t.Errorf("explain: %v\n%s", err, out.String())
+	}
+	doc, err := c.OpenAPISchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(doc.Definitions.AdditionalProperties, func(d *openapiv2.NamedSchema) bool { return d.Name == "io.example.store.v1.Backup" }) {
+		t.Error("version 2 lacks the custom resource")
+	}
+	h.SetCustom(allKinds(), Schemas{backups.GroupVersionKind: []byte(`{"type": "object"}`)})
+	if h.current.Load().v2.hash == before {
+		t.Error("the hash does not tell of the changed schema")
+	}
+}
+
+func TestVersion2OfCustom(t *testing.T) {
+	m := newModels(false, schemas())
+	m.kind(backups)
+	root := m.definitions["io.example.store.v1.Backup"].Properties["spec"]
+	keep, source, any := root.Properties["keep"], root.Properties["source"], root.Properties["any"]
+	if keep.Default != nil || keep.Nullable || len(keep.Type) != 0 {
+		t.Errorf("keep is %+v", keep)
+	}
+	if source.OneOf != nil || len(source.Properties) != 2 {
+		t.Errorf("source is %+v", source)
+	}
+	if any.Properties != nil {
+		t.Errorf("any has properties %v", any.Properties)
+	}
+	for _, bad := range []string{"", "null", "[]", `{"type": 3}`, `{"properties": {"x": {"$ref": "::"}}}`} {
+		m := newModels(true, Schemas{backups.GroupVersionKind: []byte(bad)})
+		if s := m.definitions[m.kind(backups)]; !slices.Equal(s.Type, spec.StringOrArray{"object"}) {
+			t.Errorf("%q gives %+v", bad, s)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package openapi
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+
+	"k8s.io/kube-openapi/pkg/handler3"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// documents holds all documents of one state of the list of kinds.
+type documents struct {
+	v2    *document
+	v3    map[string]*document // api/v1, apis/apps/v1
+	index []byte               // what /openapi/v3 answers
+	etag  string               // of the index, quoted
+}
+
+// newDocuments lists the documents of the kinds, taking over from old what stays the same.
+func newDocuments(kinds []*api.Kind, schemas Schemas, old *documents) *documents {
+	all := versions(kinds, schemas)
+	d := &documents{v3: map[string]*document{}}
+	index := handler3.OpenAPIV3Discovery{Paths: map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}}
+	whole := sha256.New()
+	for _, v := range all {
+		name, sum := strings.TrimPrefix(root(v.GroupVersion), "/"), v.hash()
+		fmt.Fprintln(whole, name, sum)
+		doc := newDocument3(sum, name, v.describe3)
+		if old != nil && old.v3[name] != nil && old.v3[name].hash == sum {
+			doc = old.v3[name]
+		}
+		d.v3[name] = doc
+		index.Paths[name] = handler3.OpenAPIV3DiscoveryGroupVersion{ServerRelativeURL: doc.withHash()}
+	}
+	for _, pg := range pages(all) {
+		doc := newDocument3(hashOf(program()+" "+pg.name), pg.name, pg.describe3)
+		if old != nil && old.v3[pg.name] != nil {
+			doc = old.v3[pg.name]
+		}
+		d.v3[pg.name] = doc
+		index.Paths[pg.name] = handler3.OpenAPIV3DiscoveryGroupVersion{ServerRelativeURL: doc.withHash()}
+	}
+	sum := encode(whole)
+	d.etag = strconv.Quote(sum)
+	d.v2 = newDocument2(sum, func() ([]byte, error) { return describe2(all, schemas) })
+	if old != nil && old.v2.hash == sum {
+		d.v2 = old.v2
+	}
+	raw, err := json.Marshal(index)
+	if err != nil { // cannot be: it holds strings alone
+		raw = []byte(`{"paths":{}}`)
+	}
+	d.index = raw
+	return d
+}
+
+// serveIndex answers where the documents of version 3 are.
+func (d *documents) serveIndex(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("ETag", d.etag)
+	if strings.Contains(r.Header.Get("If-None-Match"), d.etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.Header().Set("Content-Type", mediaJSON)
+	w.Header().Set("Content-Length", strconv.Itoa(len(d.index)))
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(d.index) // fails when the client has gone
+	}
+}
+
+// hash is over all that the document of a group version is made from: the kinds as far
+// as they show in it, and the program, which the Go types are part of.
+func (v version) hash() string {
+	h := sha256.New()
+	fmt.Fprintln(h, program(), v.GroupVersion)
+	for _, k := range v.kinds {
+		fmt.Fprintln(h, k.Kind, k.Resource.Resource, k.Namespaced, k.HasStatus, k.Scale != nil, k.Virtual != nil,
+			k.BeforeDelete != nil)
+		if custom(k) {
+			fmt.Fprintf(h, "schema %q\n", v.schemas[k.GroupVersionKind])
+		} else {
+			fmt.Fprintln(h, "type", goName(k.Type))
+		}
+		for _, u := range k.Updates {
+			fmt.Fprintln(h, "update", u.Name, u.NoGet, u.NoPatch)
+		}
+		for _, a := range k.Actions {
+			fmt.Fprintln(h, "action", a.Name, a.Group, a.Version, a.Kind)
+		}
+		for _, c := range k.Connects {
+			fmt.Fprintln(h, "connect", c.Name, c.Kind, c.New != nil)
+		}
+	}
+	return encode(h)
+}
+
+func hashOf(s string) string {
+	h := sha256.New()
+	fmt.Fprint(h, s)
+	return encode(h)
+}
+
+func encode(h hash.Hash) string { return strings.ToUpper(hex.EncodeToString(h.Sum(nil))) }
+
+// program tells builds of the program apart: by the commit it was built from, and when
+// that is not known or does not say all, by the file's size and time.
+var program = sync.OnceValue(func() string {
+	build, ok := debug.ReadBuildInfo()
+	if !ok {
+		return executable()
+	}
+	commit, modified := "", true
+	for _, s := range build.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			commit = s.Value
+		case "vcs.modified":
+			modified = s.Value != "false"
+		}
+	}
+	if commit == "" || modified {
+		return build.String() + executable()
+	}
+	return build.String()
+})
+
+func executable() string {
+	path, err := os.Executable()
+	if err != nil {
+		return strconv.Itoa(os.Getpid()) // unknown: valid for this process alone
+	}
+	file, err := os.Stat(path)
+	if err != nil {
+		return strconv.Itoa(os.Getpid())
+	}
+	return fmt.Sprint(file.Size(), file.ModTime().UnixNano())
+}

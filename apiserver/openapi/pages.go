@@ -1,0 +1,56 @@
+package openapi
+
+import (
+	"net/http"
+	"reflect"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiversion "k8s.io/apimachinery/pkg/version"
+)
+
+// page is a path that belongs to no group version: what groups there are, the server's
+// version. In version 3 each is a document of its own.
+type page struct {
+	name            string // of the document
+	id, tag, doc    string // of its one operation
+	answer          reflect.Type
+	produces, takes []string
+}
+
+// pages are those that a server with these group versions has.
+func pages(all []version) []page {
+	list := []page{
+		{"apis", "getAPIVersions", "apis", "get available API versions", reflect.TypeFor[metav1.APIGroupList](), object, object},
+		{"version", "getCodeVersion", "version", "get the version information for this server", reflect.TypeFor[apiversion.Info](), object[:1], object[:1]},
+	}
+	seen := map[string]bool{}
+	for _, v := range all {
+		if seen[v.Group] {
+			continue
+		}
+		seen[v.Group] = true
+		title := groupTitle(v.Group)
+		if v.Group == "" {
+			list = append(list, page{"api", "getCoreAPIVersions", lower(title), "get available API versions", reflect.TypeFor[metav1.APIVersions](), object, object})
+			continue
+		}
+		list = append(list, page{"apis/" + v.Group, "get" + title + "APIGroup", lower(title), "get information of a group", reflect.TypeFor[metav1.APIGroup](), object, object})
+	}
+	return list
+}
+
+// add puts the page's path among the paths.
+func (pg page) add(p *paths) {
+	p.tag = pg.tag
+	p.add("/"+pg.name+"/", nil, &operation{
+		verb: http.MethodGet, id: pg.id, description: pg.doc, consumes: pg.takes, produces: pg.produces,
+		answer: p.models.add(pg.answer),
+	})
+}
+
+// describe3 builds the page's document, as JSON.
+func (pg page) describe3() ([]byte, error) {
+	p := emptyPaths(newModels(true, nil))
+	pg.add(p)
+	return p.encode3(pg.name)
+}
