@@ -209,3 +209,6 @@ func Gone(err error) error {
 	}
 	return err
 }
+
+// NumRequeues counts the failures of a key since it last went well.
+func (l *Loop[K]) NumRequeues(k K) int { return l.queue.NumRequeues(k) }
