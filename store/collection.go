@@ -26,11 +26,12 @@ type Collection struct {
 
 	version atomic.Pointer[version] // the present
 
-	mu      sync.Mutex // of what follows; taken after Store.mu
-	loaded  int64      // the revision of the load: what is not newer is in it
-	early   []early    // what came during the load
-	history history
-	topics  topics
+	mu       sync.Mutex // of what follows; taken after Store.mu
+	loaded   int64      // the revision of the load: what is not newer is in it
+	early    []early    // what came during the load
+	recalled int64      // the load whose past is in the history
+	history  history
+	topics   topics
 
 	tornMu sync.Mutex
 	torn   map[string]int64 // reported paths and their revisions
@@ -203,16 +204,13 @@ func (c *Collection) applyLocked(revision int64, changes []change) {
 	for _, ch := range changes {
 		var old *Item
 		if ch.item == nil {
-			if tree, old = tree.without(ch.path); old != nil {
-				c.publish(&event{kind: Deleted, revision: revision, item: old.at(revision), old: old})
-			}
-			continue
+			tree, old = tree.without(ch.path)
+		} else {
+			tree, old = tree.with(ch.item)
 		}
-		e := &event{kind: Added, revision: revision, item: ch.item}
-		if tree, e.old = tree.with(ch.item); e.old != nil {
-			e.kind = Modified
+		if e := happened(revision, ch.item, old); e != nil {
+			c.publish(e)
 		}
-		c.publish(e)
 	}
 	c.version.Store(&version{tree: tree, revision: revision})
 }

@@ -21,6 +21,7 @@ func (s *Store) compact(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+		s.past.forget(ctx)
 		now := s.Revision()
 		if now == seen {
 			continue

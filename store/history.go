@@ -59,6 +59,18 @@ func (h *history) enlarge() {
 	h.ring, h.start = ring, 0
 }
 
+// prepend puts events before those that are there; floor is what they come after.
+func (h *history) prepend(events []*event, floor int64) {
+	all := history{limit: h.limit, floor: floor}
+	for _, e := range events {
+		all.add(e)
+	}
+	for i := range h.length {
+		all.add(h.at(i))
+	}
+	*h = all
+}
+
 // since gives the events after a revision, if none of them is gone.
 func (h *history) since(revision int64) ([]*event, bool) {
 	if revision < h.floor {

@@ -54,6 +54,7 @@ type Store struct {
 	client *clientv3.Client
 	leases leases
 	disk   disk
+	past   past
 
 	stop context.CancelFunc // ends the feed
 	done chan struct{}      // closed when the feed has ended
@@ -83,6 +84,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, log: cfg.Log, done: make(chan struct{}), pending: map[int64][]change{},
 		serving: map[string]struct{}{}, disk: disk{dir: cfg.Dir},
+		past: past{turn: make(chan struct{}, 1)},
 	}
 	s.collections.Store(&map[string]*Collection{})
 	if err := s.connect(ctx); err != nil {

@@ -59,23 +59,41 @@ func (c *Collection) Watch(ctx context.Context, opts WatchOptions) (*Watcher, er
 	if err := c.s.reach(ctx, opts.Since); err != nil {
 		return nil, err
 	}
+	if ok, err := c.start(w); ok || err != nil {
+		return w, err
+	}
+	if err := c.recall(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		c.s.log.Warn("read etcd's past for a watch that resumes", "kind", c.kind.Kind, "error", err)
+		return nil, ErrCompacted
+	}
+	if ok, err := c.start(w); ok || err != nil {
+		return w, err
+	}
+	return nil, ErrCompacted
+}
+
+// start makes w live, unless (false) the history does not reach back to where it begins.
+func (c *Collection) start(w *Watcher) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.live.Load() {
-		return nil, ErrClosed
+		return false, ErrClosed
 	}
-	if opts.InitialEvents || opts.Since <= 0 {
+	if w.opts.InitialEvents || w.opts.Since <= 0 {
 		w.initial = c.now()
 		w.seen = w.initial.revision
 	} else {
-		events, ok := c.history.since(opts.Since)
+		events, ok := c.history.since(w.opts.Since)
 		if !ok {
-			return nil, ErrCompacted
+			return false, nil
 		}
-		w.backlog, w.seen = events, opts.Since
+		w.backlog, w.seen = events, w.opts.Since
 	}
 	c.topics.add(w)
-	return w, nil
+	return true, nil
 }
 
 // Watcher hands out events to one caller of Next at a time.

@@ -106,7 +106,11 @@ func (c *Collection) put(ctx context.Context, action, path string, at int64, val
 	obj.GetObjectKind().SetGroupVersionKind(c.codec.gvk(obj))
 	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
 	item := newItem(c, path, revision, value, obj)
-	return item, true, c.s.committed(ctx, revision, change{c: c, path: path, item: item})
+	err = c.s.committed(ctx, revision, change{c: c, path: path, item: item})
+	if cur := c.version.Load().tree.get(path); cur != nil && cur.Revision == revision {
+		item = cur // the feed was first: one copy for all
+	}
+	return item, true, err
 }
 
 // Delete removes an object once check agrees with its current state (nil: always), and
