@@ -116,7 +116,8 @@ func (c *Config) configFile(helpersDir, identity string, restrictOOM bool) strin
 // The settings that differ from containerd's own, and why:
 // the loopback link is brought up without a CNI program; network namespaces are mounted
 // below our own folder; periodic statistics are off, the kubelet reads cgroups when asked;
-// garbage is collected a little after deletions only.
+// garbage is collected a little after deletions only. The shim's environment is for the runc
+// it forks, which is too short-lived to collect memory; the shim sets its own limits.
 const template = `# written by proa at each start; put additions into containerd.d/*.toml
 # %s
 version = 4
@@ -142,7 +143,7 @@ oom_score = 0
 
 [plugins."io.containerd.shim.v1.manager"]
   socket_dir = %s
-  env = ["GOGC=50", "GOMEMLIMIT=12MiB"]
+  env = ["GOGC=off", "GOMEMLIMIT=64MiB"]
 
 [plugins."io.containerd.cri.v1.images"]
   snapshotter = "overlayfs"

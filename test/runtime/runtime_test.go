@@ -47,6 +47,7 @@ type node struct {
 	journal *host.Journal
 	cancel  context.CancelFunc
 	done    chan error
+	mark    func(step int) // called after the sandbox, the container's creation and its start
 }
 
 func newNode(t testing.TB) *node {
@@ -200,6 +201,10 @@ func busybox(t testing.TB) []byte {
 // pod starts a sandbox on the machine's network and one container that sleeps.
 func (n *node) pod(t testing.TB, name string) (sandbox, container string) {
 	t.Helper()
+	mark := func(int) {}
+	if n.mark != nil {
+		mark = n.mark
+	}
 	cri := runtimeapi.NewRuntimeServiceClient(n.rt.Conn())
 	ctx := t.Context()
 	config := &runtimeapi.PodSandboxConfig{
@@ -215,6 +220,7 @@ func (n *node) pod(t testing.TB, name string) (sandbox, container string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mark(0)
 	c, err := cri.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{
 		PodSandboxId: s.PodSandboxId, SandboxConfig: config,
 		Config: &runtimeapi.ContainerConfig{
@@ -229,9 +235,11 @@ func (n *node) pod(t testing.TB, name string) (sandbox, container string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mark(1)
 	if _, err := cri.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: c.ContainerId}); err != nil {
 		t.Fatal(err)
 	}
+	mark(2)
 	return s.PodSandboxId, c.ContainerId
 }
 
@@ -279,7 +287,7 @@ func TestPodLife(t *testing.T) {
 	begun := time.Now()
 	n.start(t)
 	t.Logf("New to CRI ready: %s, RSS %s", time.Since(begun), rss(n.pid(t)))
-	store := n.load(t)
+	n.load(t)
 	var sandboxes, containers []string
 	for i := range 5 {
 		begun = time.Now()
@@ -287,7 +295,7 @@ func TestPodLife(t *testing.T) {
 		t.Logf("pod %d: %s", i, time.Since(begun))
 		sandboxes, containers = append(sandboxes, s), append(containers, c)
 	}
-	t.Logf("runtime RSS with 5 pods: %s; shims: %s", rss(n.pid(t)), strings.Join(shims(n.cfg.HelpersDir), ", "))
+	t.Logf("runtime RSS with 5 pods: %s (%s); shims: %s", rss(n.pid(t)), anon(n.pid(t)), strings.Join(shims(n.cfg.HelpersDir), ", "))
 
 	first := n.pid(t)
 	n.leave(t)
@@ -305,6 +313,7 @@ func TestPodLife(t *testing.T) {
 	n.cfg.HostsDir = filepath.Join(n.cfg.Root, "other")
 	n.start(t)
 	n.expectRunning(t, containers, 0)
+	n.refusesGarbage(t)
 	if list, err := store2(t, n).List(t.Context()); err != nil || len(list) != 2 {
 		t.Errorf("images: %v %v", list, err)
 	}
@@ -313,7 +322,26 @@ func TestPodLife(t *testing.T) {
 		n.remove(t, s)
 		t.Logf("remove pod %d: %s", i, time.Since(begun))
 	}
-	_ = store
+}
+
+// refusesGarbage imports archives that are none or are cut short.
+func (n *node) refusesGarbage(t *testing.T) {
+	t.Helper()
+	good := busybox(t)
+	for name, c := range map[string]struct {
+		data []byte
+		want error
+	}{
+		"empty":      {nil, images.ErrNotArchive},
+		"text":       {[]byte("hello"), images.ErrNotArchive},
+		"cut layer":  {good[:len(good)/2], images.ErrInterrupted},
+		"no image":   {append([]byte(nil), good[512+len(good)/512*512-1024:]...), images.ErrNotArchive},
+		"cut header": {good[:700], images.ErrInterrupted},
+	} {
+		if names, err := store2(t, n).Import(t.Context(), bytes.NewReader(c.data)); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, %v; want %v", name, names, err, c.want)
+		}
+	}
 }
 
 func store2(t testing.TB, n *node) *images.Store {
@@ -364,4 +392,44 @@ func shims(prefix string) []string {
 		}
 	}
 	return list
+}
+
+// BenchmarkPodStart measures sandbox, container and start together, and the removal.
+func BenchmarkPodStart(b *testing.B) {
+	n := newNode(b)
+	n.start(b)
+	n.load(b)
+	var times []time.Duration
+	var last time.Time
+	var steps [3]time.Duration
+	n.mark = func(step int) { steps[step], last = steps[step]+time.Since(last), time.Now() }
+	for i := 0; b.Loop(); i++ {
+		begun := time.Now()
+		last = begun
+		s, _ := n.pod(b, fmt.Sprintf("bench%d", i))
+		times = append(times, time.Since(begun))
+		b.StopTimer()
+		n.remove(b, s)
+		b.StartTimer()
+	}
+	for i, name := range []string{"ms/sandbox", "ms/create", "ms/start"} {
+		b.ReportMetric(float64(steps[i].Microseconds())/1000/float64(len(times)), name)
+	}
+	slices.Sort(times)
+	b.ReportMetric(float64(times[len(times)/2].Microseconds())/1000, "ms/p50")
+	b.ReportMetric(float64(times[len(times)*99/100].Microseconds())/1000, "ms/p99")
+}
+
+// anon is the part of a process's memory that is not pages of its program file.
+func anon(pid int) string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return err.Error()
+	}
+	for line := range strings.Lines(string(data)) {
+		if strings.HasPrefix(line, "RssAnon:") {
+			return strings.Join(strings.Fields(line), " ")
+		}
+	}
+	return "none"
 }
