@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	openapiv2 "github.com/google/gnostic-models/openapiv2"
@@ -153,5 +154,43 @@ func TestVersion2OfCustom(t *testing.T) {
 		if s := m.definitions[m.kind(backups)]; !slices.Equal(s.Type, spec.StringOrArray{"object"}) {
 			t.Errorf("%q gives %+v", bad, s)
 		}
+	}
+}
+
+// TestConcurrent asks while the kinds change; the race detector judges.
+func TestConcurrent(t *testing.T) {
+	h := New(kinds())
+	var group sync.WaitGroup
+	for i := range 4 {
+		group.Go(func() {
+			for _, path := range []string{"/openapi/v3", "/openapi/v3/apis/apps/v1", "/openapi/v3/apis/store.example.io/v1", "/openapi/v3/api/v1"} {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+				if w.Code != 200 && w.Code != 404 {
+					t.Errorf("%s: %d", path, w.Code)
+				}
+				if i%2 == 0 {
+					h.SetCustom(allKinds(), schemas())
+				} else {
+					h.Set(kinds())
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+func BenchmarkFirstRequest(b *testing.B) {
+	structure()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		New(kinds()).ServeHTTP(w, httptest.NewRequest("GET", "/openapi/v3/api/v1", nil))
+	}
+}
+
+func BenchmarkIndex(b *testing.B) {
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		New(kinds()).ServeHTTP(w, httptest.NewRequest("GET", "/openapi/v3", nil))
 	}
 }

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"sync"
 
-	"k8s.io/kube-openapi/pkg/handler3"
-
 	"github.com/proa-dev/proa/apis/api"
 )
 
@@ -26,11 +24,16 @@ type documents struct {
 	etag  string               // of the index, quoted
 }
 
+// place is where the index says that a document is.
+type place struct {
+	URL string `json:"serverRelativeURL"`
+}
+
 // newDocuments lists the documents of the kinds, taking over from old what stays the same.
 func newDocuments(kinds []*api.Kind, schemas Schemas, old *documents) *documents {
 	all := versions(kinds, schemas)
 	d := &documents{v3: map[string]*document{}}
-	index := handler3.OpenAPIV3Discovery{Paths: map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}}
+	paths := map[string]place{}
 	whole := sha256.New()
 	for _, v := range all {
 		name, sum := strings.TrimPrefix(root(v.GroupVersion), "/"), v.hash()
@@ -40,7 +43,7 @@ func newDocuments(kinds []*api.Kind, schemas Schemas, old *documents) *documents
 			doc = old.v3[name]
 		}
 		d.v3[name] = doc
-		index.Paths[name] = handler3.OpenAPIV3DiscoveryGroupVersion{ServerRelativeURL: doc.withHash()}
+		paths[name] = place{doc.withHash()}
 	}
 	for _, pg := range pages(all) {
 		doc := newDocument3(hashOf(program()+" "+pg.name), pg.name, pg.describe3)
@@ -48,7 +51,7 @@ func newDocuments(kinds []*api.Kind, schemas Schemas, old *documents) *documents
 			doc = old.v3[pg.name]
 		}
 		d.v3[pg.name] = doc
-		index.Paths[pg.name] = handler3.OpenAPIV3DiscoveryGroupVersion{ServerRelativeURL: doc.withHash()}
+		paths[pg.name] = place{doc.withHash()}
 	}
 	sum := encode(whole)
 	d.etag = strconv.Quote(sum)
@@ -56,7 +59,7 @@ func newDocuments(kinds []*api.Kind, schemas Schemas, old *documents) *documents
 	if old != nil && old.v2.hash == sum {
 		d.v2 = old.v2
 	}
-	raw, err := json.Marshal(index)
+	raw, err := json.Marshal(map[string]any{"paths": paths})
 	if err != nil { // cannot be: it holds strings alone
 		raw = []byte(`{"paths":{}}`)
 	}
@@ -85,7 +88,7 @@ func (v version) hash() string {
 	fmt.Fprintln(h, program(), v.GroupVersion)
 	for _, k := range v.kinds {
 		fmt.Fprintln(h, k.Kind, k.Resource.Resource, k.Namespaced, k.HasStatus, k.Scale != nil, k.Virtual != nil,
-			k.BeforeDelete != nil)
+			answersDeleted[k.GroupResource()])
 		if custom(k) {
 			fmt.Fprintf(h, "schema %q\n", v.schemas[k.GroupVersionKind])
 		} else {

@@ -44,8 +44,16 @@ func (pg page) add(p *paths) {
 	p.tag = pg.tag
 	p.add("/"+pg.name+"/", nil, &operation{
 		verb: http.MethodGet, id: pg.id, description: pg.doc, consumes: pg.takes, produces: pg.produces,
-		answer: p.models.add(pg.answer),
+		answer: pg.define(p.models),
 	})
+}
+
+// define defines the answer, a kind of the API except for the version.
+func (pg page) define(m *models) string {
+	if pg.name == "version" {
+		return m.add(pg.answer)
+	}
+	return m.meta(pg.answer)
 }
 
 // describe3 builds the page's document, as JSON.

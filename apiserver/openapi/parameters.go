@@ -12,13 +12,13 @@ import (
 // Media types of bodies.
 var (
 	anything = []string{"*/*"}
-	object   = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/cbor"}
+	object   = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
 	stream   = slices.Concat(object, []string{
-		"application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch", "application/cbor-seq",
+		"application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch",
 	})
 	patches = []string{
 		"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",
-		"application/apply-patch+yaml", "application/apply-patch+cbor",
+		"application/apply-patch+yaml",
 	}
 	// Strategic merge needs a Go type.
 	customPatches = slices.DeleteFunc(slices.Clone(patches), func(p string) bool { return strings.Contains(p, "strategic") })

@@ -38,10 +38,10 @@ func newPaths(m *models, gv schema.GroupVersion) *paths {
 	for _, t := range []reflect.Type{reflect.TypeFor[metav1.DeleteOptions](), reflect.TypeFor[metav1.WatchEvent]()} {
 		m.tag(t, gv.WithKind(t.Name()))
 	}
-	m.tag(reflect.TypeFor[metav1.Status](), schema.GroupVersionKind{Version: "v1", Kind: "Status"})
+	m.meta(reflect.TypeFor[metav1.Status]())
 	p.add(p.root+"/", nil, &operation{
 		verb: http.MethodGet, id: "get" + p.group + "APIResources", description: "get available resources",
-		answer: m.add(reflect.TypeFor[metav1.APIResourceList]()), produces: object, consumes: object,
+		answer: m.meta(reflect.TypeFor[metav1.APIResourceList]()), produces: object, consumes: object,
 	})
 	return p
 }

@@ -49,6 +49,11 @@ func (m *models) tag(t reflect.Type, gvk schema.GroupVersionKind) string {
 	return name
 }
 
+// meta defines a kind that belongs to no group but is answered in v1.
+func (m *models) meta(t reflect.Type) string {
+	return m.tag(t, schema.GroupVersionKind{Version: "v1", Kind: t.Name()})
+}
+
 // list defines the list of a kind, whose own definition is object.
 func (m *models) list(k *api.Kind, object string) string {
 	if t, ok := scheme.Scheme.AllKnownTypes()[k.ListKind()]; ok {
@@ -96,9 +101,7 @@ func (m *models) define(t reflect.Type, name string) spec.Schema {
 	s.Description = describe(name, s.Description)
 	s.Type = spec.StringOrArray{"object"}
 	structure, known := m.atom(name)
-	required := m.fields(&s, t, structure, docs)
-	slices.Sort(required)
-	s.Required = required
+	s.Required = m.fields(&s, t, structure, docs)
 	if known {
 		addMapType(&s, structure.ElementRelationship)
 		addUnions(&s, structure.Unions)
