@@ -1,6 +1,7 @@
 package network
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,6 +29,15 @@ type addresses struct {
 	next  netip.Addr
 	used  map[netip.Addr]attachment
 	owner map[attachment]netip.Addr
+	ports map[attachment][]hostPort
+}
+
+// hostPort is a port of the node that leads to a container.
+type hostPort struct {
+	HostIP        string
+	Protocol      string
+	HostPort      uint16
+	ContainerPort uint16
 }
 
 // openAddresses reads the folder. Files that are no addresses are left alone.
@@ -39,7 +49,7 @@ func openAddresses(dir string, cidr netip.Prefix) (*addresses, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read address folder: %w", err)
 	}
-	a := &addresses{dir: dir, cidr: cidr, next: gatewayOf(cidr), used: map[netip.Addr]attachment{}, owner: map[attachment]netip.Addr{}}
+	a := &addresses{dir: dir, cidr: cidr, next: gatewayOf(cidr), used: map[netip.Addr]attachment{}, owner: map[attachment]netip.Addr{}, ports: map[attachment][]hostPort{}}
 	for _, e := range entries {
 		ip, err := netip.ParseAddr(e.Name())
 		if err != nil {
@@ -49,9 +59,17 @@ func openAddresses(dir string, cidr netip.Prefix) (*addresses, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read address: %w", err)
 		}
-		container, link, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
+		first, rest, _ := strings.Cut(string(b), "\n")
+		container, link, _ := strings.Cut(first, " ")
 		att := attachment{container, link}
 		a.used[ip], a.owner[att] = att, ip
+		if rest != "" {
+			var ports []hostPort
+			if err := json.Unmarshal([]byte(rest), &ports); err != nil {
+				return nil, fmt.Errorf("read host ports of %s: %w", ip, err)
+			}
+			a.ports[att] = ports
+		}
 	}
 	return a, nil
 }
@@ -60,7 +78,7 @@ func openAddresses(dir string, cidr netip.Prefix) (*addresses, error) {
 func gatewayOf(cidr netip.Prefix) netip.Addr { return cidr.Masked().Addr().Next() }
 
 // take gives the attachment's address: the one it has, or a free one. ErrNoAddress.
-func (a *addresses) take(att attachment) (netip.Addr, error) {
+func (a *addresses) take(att attachment, ports []hostPort) (netip.Addr, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if ip, has := a.owner[att]; has {
@@ -70,7 +88,15 @@ func (a *addresses) take(att attachment) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if err := os.WriteFile(filepath.Join(a.dir, ip.String()), []byte(att.container+" "+att.link+"\n"), 0o600); err != nil {
+	content := []byte(att.container + " " + att.link + "\n")
+	if len(ports) > 0 {
+		b, err := json.Marshal(ports)
+		if err != nil {
+			return netip.Addr{}, fmt.Errorf("note host ports: %w", err)
+		}
+		content, a.ports[att] = append(content, b...), ports
+	}
+	if err := replaceFile(filepath.Join(a.dir, ip.String()), content, 0o600); err != nil {
 		return netip.Addr{}, fmt.Errorf("note address: %w", err)
 	}
 	a.used[ip], a.owner[att], a.next = att, ip, ip
@@ -118,6 +144,7 @@ func (a *addresses) release(att attachment) error {
 	}
 	delete(a.owner, att)
 	delete(a.used, ip)
+	delete(a.ports, att)
 	return nil
 }
 
@@ -130,4 +157,24 @@ func (a *addresses) all() []attachment {
 		out = append(out, att)
 	}
 	return out
+}
+
+// mappings lists the host ports of all attachments.
+func (a *addresses) mappings() map[netip.Addr][]hostPort {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := map[netip.Addr][]hostPort{}
+	for att, ports := range a.ports {
+		out[a.owner[att]] = ports
+	}
+	return out
+}
+
+// replaceFile writes a file so that a crash leaves the old one or the new one.
+func replaceFile(path string, content []byte, mode os.FileMode) error {
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.WriteFile(tmp, content, mode); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
 }
