@@ -1,0 +1,291 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"github.com/proa-dev/proa/internal/nft"
+)
+
+// markBit is set on packets that get this node's address as their source.
+const markBit = 0x4000
+
+// kernel holds the rules in one nftables table. Everything constant is written when the
+// table is made; later transactions touch elements, and add the chain of a pick or of an
+// affinity timeout when it is first needed.
+type kernel struct {
+	table  *nftables.Table
+	pods   netip.Prefix
+	sets   [tables]*nftables.Set
+	memory *nftables.Set // client . frontend -> endpoint, with timeouts; written by the kernel
+	chains map[string]bool
+}
+
+func newKernel(name string, pods netip.Prefix) *kernel {
+	k := &kernel{table: &nftables.Table{Family: nftables.TableFamilyIPv4, Name: name}, pods: pods, chains: map[string]bool{}}
+	byAddr := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
+	byPort := nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)
+	target := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
+	verdicts := func(t table, name string, key nftables.SetDatatype) {
+		k.sets[t] = &nftables.Set{Table: k.table, Name: name, IsMap: true, Concatenation: true, KeyType: key, DataType: nftables.TypeVerdict}
+	}
+	verdicts(inside, "inside", byAddr)
+	verdicts(services, "services", byAddr)
+	verdicts(insidePorts, "inside-ports", byPort)
+	verdicts(nodePorts, "node-ports", byPort)
+	verdicts(refused, "refused", byAddr)
+	verdicts(refusedPorts, "refused-ports", byPort)
+	verdicts(sticky, "sticky", byAddr)
+	verdicts(stickyPorts, "sticky-ports", byPort)
+	k.sets[endpoints] = &nftables.Set{Table: k.table, Name: "endpoints", IsMap: true, Concatenation: true, DataType: target,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeMark)}
+	k.sets[portEndpoints] = &nftables.Set{Table: k.table, Name: "port-endpoints", IsMap: true, Concatenation: true, DataType: target,
+		KeyType: nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeMark)}
+	k.sets[clusterAddr] = &nftables.Set{Table: k.table, Name: "cluster-addresses", KeyType: nftables.TypeIPAddr}
+	k.sets[hairpin] = &nftables.Set{Table: k.table, Name: "hairpin", Concatenation: true,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)}
+	k.memory = &nftables.Set{Table: k.table, Name: "memory", IsMap: true, Concatenation: true, Dynamic: true, HasTimeout: true,
+		Timeout: 3 * time.Hour, Size: 1 << 18, DataType: target,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)}
+	return k
+}
+
+// replace makes the table anew with everything in c, in one transaction: translated
+// connections live on in conntrack and never see a moment without rules.
+func (k *kernel) replace(c *change) error {
+	conn, err := nft.Open()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	k.chains = map[string]bool{}
+	conn.AddTable(k.table)
+	conn.DelTable(k.table)
+	conn.AddTable(k.table)
+	for _, s := range append(k.sets[:], k.memory) {
+		s.ID = 0
+		if err := conn.AddSet(s, nil); err != nil {
+			return fmt.Errorf("make set %s: %w", s.Name, err)
+		}
+	}
+	for _, name := range []string{"refuse", "route"} {
+		conn.AddChain(&nftables.Chain{Table: k.table, Name: name})
+	}
+	k.constant(conn)
+	return k.commit(conn, c)
+}
+
+// apply performs a difference in one transaction.
+func (k *kernel) apply(c *change) error {
+	conn, err := nft.Open()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	return k.commit(conn, c)
+}
+
+func (k *kernel) remove() error {
+	conn, err := nft.Open()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	conn.AddTable(k.table)
+	conn.DelTable(k.table)
+	return conn.Flush()
+}
+
+// constant writes the rules that never change.
+func (k *kernel) constant(conn *nftables.Conn) {
+	rule := func(chain *nftables.Chain, phrases ...[]expr.Any) {
+		conn.AddRule(&nftables.Rule{Table: k.table, Chain: chain, Exprs: nft.Rule(phrases...)})
+	}
+	base := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority int32) *nftables.Chain {
+		return conn.AddChain(&nftables.Chain{Table: k.table, Name: name, Type: kind, Hooknum: hook,
+			Priority: nftables.ChainPriorityRef(nftables.ChainPriority(priority))})
+	}
+	byAddr := []nft.Field{nft.DestAddr, nft.Proto, nft.DestPort}
+	byPort := []nft.Field{nft.Proto, nft.DestPort}
+
+	route := &nftables.Chain{Table: k.table, Name: "route"}
+	rule(route, nft.Verdicts(k.sets[services], byAddr...))
+	rule(route, nft.ToThisHost(), nft.Verdicts(k.sets[nodePorts], byPort...))
+
+	pre := base("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, -100)
+	if k.pods.IsValid() {
+		rule(pre, nft.Within(nft.SourceAddr, k.pods), nft.Verdicts(k.sets[inside], byAddr...))
+		rule(pre, nft.Within(nft.SourceAddr, k.pods), nft.ToThisHost(), nft.Verdicts(k.sets[insidePorts], byPort...))
+	}
+	rule(pre, goTo("route"))
+	out := base("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, -100)
+	rule(out, nft.Verdicts(k.sets[inside], byAddr...))
+	rule(out, nft.ToThisHost(), nft.Verdicts(k.sets[insidePorts], byPort...))
+	rule(out, goTo("route"))
+
+	rule(&nftables.Chain{Table: k.table, Name: "refuse"}, nft.Reject())
+	for _, c := range []*nftables.Chain{
+		base("refuse-prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -95),
+		base("refuse-output", nftables.ChainTypeFilter, nftables.ChainHookOutput, -95),
+	} {
+		rule(c, nft.Verdicts(k.sets[refused], byAddr...))
+		rule(c, nft.ToThisHost(), nft.Verdicts(k.sets[refusedPorts], byPort...))
+		rule(c, nft.In(k.sets[clusterAddr], nft.DestAddr), goTo("refuse"))
+	}
+
+	post := base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
+	rule(post, nft.Translated(), nft.Verdicts(k.sets[sticky], nft.OriginalAddr, nft.Proto, nft.OriginalPort))
+	rule(post, nft.Translated(), nft.Verdicts(k.sets[stickyPorts], nft.Proto, nft.OriginalPort))
+	rule(post, nft.Marked(markBit), nft.Masquerade())
+	rule(post, nft.Translated(), nft.In(k.sets[hairpin], nft.SourceAddr, nft.DestAddr), nft.Masquerade())
+}
+
+// commit adds chains and elements of c to the transaction and sends it.
+func (k *kernel) commit(conn *nftables.Conn, c *change) error {
+	made := k.addChains(conn, c)
+	var out, in [tables][]nftables.SetElement
+	for _, e := range c.remove {
+		out[e.table] = append(out[e.table], nftables.SetElement{Key: key(e)})
+	}
+	for e, v := range c.add {
+		in[e.table] = append(in[e.table], element(e, v))
+	}
+	for t, set := range k.sets {
+		if err := nft.Remove(conn, set, out[t]); err != nil {
+			return fmt.Errorf("remove from %s: %w", set.Name, err)
+		}
+		if err := nft.Add(conn, set, in[t]); err != nil {
+			return fmt.Errorf("add to %s: %w", set.Name, err)
+		}
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("commit rules: %w", err)
+	}
+	for _, name := range made {
+		k.chains[name] = true
+	}
+	return nil
+}
+
+// addChains adds the chains that c needs and the kernel has not.
+func (k *kernel) addChains(conn *nftables.Conn, c *change) []string {
+	var made []string
+	chain := func(name string) (*nftables.Chain, bool) {
+		if k.chains[name] {
+			return nil, false
+		}
+		made = append(made, name)
+		return conn.AddChain(&nftables.Chain{Table: k.table, Name: name}), true
+	}
+	for p := range c.picks {
+		if ch, missing := chain(p.chain()); missing {
+			for _, exprs := range k.pickRules(p) {
+				conn.AddRule(&nftables.Rule{Table: k.table, Chain: ch, Exprs: exprs})
+			}
+		}
+	}
+	for seconds := range c.memory {
+		if ch, missing := chain(memoryChain(seconds)); missing {
+			conn.AddRule(&nftables.Rule{Table: k.table, Chain: ch, Exprs: nft.Remember(k.memory, time.Duration(seconds)*time.Second,
+				[]nft.Field{nft.SourceAddr, nft.OriginalAddr, nft.Proto, nft.OriginalPort}, []nft.Field{nft.DestAddr, nft.DestPort})})
+		}
+	}
+	return made
+}
+
+// pickRules is the content of a pick's chain.
+func (k *kernel) pickRules(p pick) [][]expr.Any {
+	if p.count == 0 {
+		return [][]expr.Any{nft.Verdict(expr.VerdictDrop)}
+	}
+	var out [][]expr.Any
+	switch {
+	case p.masquerade == masqueradeEveryone:
+		out = append(out, nft.Mark(markBit))
+	case p.masquerade == masqueradeOutside && k.pods.IsValid():
+		out = append(out, nft.Rule(nft.Outside(nft.SourceAddr, k.pods), nft.Mark(markBit)))
+	}
+	if p.sticky {
+		out = append(out, nft.TranslateTo(k.memory, nft.SourceAddr, nft.DestAddr, nft.Proto, nft.DestPort))
+	}
+	var from uint32
+	if p.local {
+		from = localSlots
+	}
+	fields, set := []nft.Field{nft.DestAddr, nft.Proto, nft.DestPort}, k.sets[endpoints]
+	if p.nodePort {
+		fields, set = fields[1:], k.sets[portEndpoints]
+	}
+	return append(out, nft.TranslateTo(set, append(fields, nft.Random(uint32(p.count), from))...))
+}
+
+// forgetMemory removes what the kernel remembers of endpoints that are gone.
+func (k *kernel) forgetMemory(gone map[frontend][]endpoint) error {
+	conn, err := nft.Open()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	all, err := conn.GetSetElements(k.memory)
+	if err != nil {
+		return fmt.Errorf("read affinities: %w", err)
+	}
+	lost := map[string]bool{}
+	for _, list := range gone {
+		for _, e := range list {
+			lost[string(nft.Key(e.addr.AsSlice(), nft.Port(e.port)))] = true
+		}
+	}
+	var drop []nftables.SetElement
+	for _, e := range all {
+		if lost[string(e.Val)] {
+			drop = append(drop, nftables.SetElement{Key: e.Key})
+		}
+	}
+	if len(drop) == 0 {
+		return nil
+	}
+	if err := nft.Remove(conn, k.memory, drop); err != nil {
+		return fmt.Errorf("forget affinities: %w", err)
+	}
+	return conn.Flush()
+}
+
+func memoryChain(seconds int32) string { return fmt.Sprintf("remember-%d", seconds) }
+
+func goTo(chain string) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}
+}
+
+// key is the kernel's form of an entry.
+func key(e entry) []byte {
+	f := e.frontend
+	switch e.table {
+	case clusterAddr:
+		return f.addr.AsSlice()
+	case hairpin:
+		return nft.Key(f.addr.AsSlice(), f.addr.AsSlice())
+	case endpoints:
+		return nft.Key(f.addr.AsSlice(), []byte{byte(f.proto)}, nft.Port(f.port), nft.Number(e.slot))
+	case portEndpoints:
+		return nft.Key([]byte{byte(f.proto)}, nft.Port(f.port), nft.Number(e.slot))
+	case insidePorts, nodePorts, refusedPorts, stickyPorts:
+		return nft.Key([]byte{byte(f.proto)}, nft.Port(f.port))
+	default:
+		return nft.Key(f.addr.AsSlice(), []byte{byte(f.proto)}, nft.Port(f.port))
+	}
+}
+
+func element(e entry, v value) nftables.SetElement {
+	out := nftables.SetElement{Key: key(e)}
+	switch e.table {
+	case endpoints, portEndpoints:
+		out.Val = nft.Key(v.endpoint.addr.AsSlice(), nft.Port(v.endpoint.port))
+	case clusterAddr, hairpin:
+	case sticky, stickyPorts:
+		out.VerdictData = &expr.Verdict{Kind: expr.VerdictJump, Chain: v.chain}
+	default:
+		out.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: v.chain}
+	}
+	return out
+}
