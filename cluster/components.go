@@ -18,19 +18,19 @@ import (
 	"github.com/proa-dev/proa/store/source"
 )
 
-// events sends the events of a process's components.
-type events struct {
+// eventSender sends the events of a process's components.
+type eventSender struct {
 	broadcaster record.EventBroadcaster
 }
 
-func newEvents(ctx context.Context, client kubernetes.Interface) *events {
+func newEvents(ctx context.Context, client kubernetes.Interface) *eventSender {
 	b := record.NewBroadcaster(record.WithContext(ctx))
 	b.StartRecordingToSink(&typedcore.EventSinkImpl{Interface: client.CoreV1().Events("")})
-	return &events{b}
+	return &eventSender{b}
 }
 
 // recorder is a component's own; node is where it runs, "" for the control plane's.
-func (e *events) recorder(component, node string) record.EventRecorder {
+func (e *eventSender) recorder(component, node string) record.EventRecorder {
 	return e.broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component, Host: node})
 }
 

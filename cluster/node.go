@@ -6,10 +6,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -23,7 +21,6 @@ import (
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/kubelet"
 	kubeletimages "github.com/proa-dev/proa/kubelet/images"
-	kubeletserver "github.com/proa-dev/proa/kubelet/server"
 	"github.com/proa-dev/proa/kubelet/volumes"
 	"github.com/proa-dev/proa/network"
 	"github.com/proa-dev/proa/proxy"
@@ -65,6 +62,15 @@ func (n *node) dir(parts ...string) string {
 }
 
 func (n *node) runDir() string { return filepath.Join(n.place.RunDir(), n.cfg.Name) }
+
+// helpers is where the CNI plugin lies: with the runtime's other helper programs.
+func (n *node) helpers() string {
+	if n.runtime != nil {
+		return n.runtime.Helpers()
+	}
+	return filepath.Join(n.place.Dir(), "helpers")
+}
+
 func (n *node) cgroup() string { return n.place.Cgroup() + "/" + n.cfg.Name }
 
 // startRuntime brings up the container runtime; it does not wait for it.
@@ -92,10 +98,10 @@ func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Pr
 	sent := newEvents(context.WithoutCancel(ctx), c.client)
 	dnsAddr := dnsAddress(n.services)
 	net, err := network.New(network.Config{
-		Cluster: n.place.Name, NodeName: n.cfg.Name, NodeIP: n.cfg.IP, Client: c.client, Informers: c.informers,
-		Bridge: n.place.LinkName("pods"), LinkPrefix: n.place.LinkName(""), Table: n.place.Table(),
-		Socket: filepath.Join(n.runDir(), "cni.sock"), ConfDir: n.dir("cni"), Root: n.dir("network"),
-		PodCIDR: n.pods, ServiceCIDR: n.services, Recorder: n.journal, Log: n.log.With("part", "network"),
+		Cluster: n.place.Name, NodeName: n.cfg.Name, Informers: c.informers,
+		Bridge: n.place.LinkName("pods"), Table: n.place.Table(), Socket: filepath.Join(n.runDir(), "cni.sock"),
+		CNIConfDir: n.dir("cni"), CNIBinDir: n.helpers(), Root: n.dir("network"),
+		ClusterCIDR: n.pods, ServiceCIDR: n.services, Recorder: n.journal, Log: n.log.With("part", "network"),
 	})
 	if err != nil {
 		return err
@@ -183,7 +189,7 @@ func (n *node) waitReady(ctx context.Context, agent *kubelet.Kubelet, network <-
 }
 
 // kubelet assembles the agent that runs the pods, with its API.
-func (n *node) kubelet(c nodeClients, sent *events) (*kubelet.Kubelet, []Part, error) {
+func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Part, error) {
 	recorder := sent.recorder("kubelet", n.cfg.Name)
 	log := n.log.With("part", "kubelet")
 	cri, img := runtimeapi.NewRuntimeServiceClient(n.conn), runtimeapi.NewImageServiceClient(n.conn)
@@ -212,17 +218,9 @@ func (n *node) kubelet(c nodeClients, sent *events) (*kubelet.Kubelet, []Part, e
 	if err != nil {
 		return nil, nil, err
 	}
-	api, err := kubeletserver.New(kubeletserver.Config{
-		Addr: net.JoinHostPort(n.cfg.IP.String(), strconv.Itoa(n.cfg.KubeletPort)), TLS: c.serving, ClientCAs: c.trust,
-		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, Log: log,
-	})
-	if err != nil {
-		return nil, nil, err
-	}
 	return agent, []Part{
 		{Name: "volumes", Run: vols.Run},
 		{Name: "kubelet", Run: agent.Run},
-		{Name: "kubelet API", Run: api.Run},
 	}, nil
 }
 

@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/proa-dev/proa/runtime"
+	"github.com/proa-dev/proa/runtime/daemon"
 )
 
 // newContainerd is the child process that the node part starts.
@@ -14,7 +14,7 @@ func newContainerd() *cobra.Command {
 		Hidden:             true,
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runtime.Main(cmd.Context(), args)
+			return daemon.Main(cmd.Context(), args)
 		},
 	}
 }
