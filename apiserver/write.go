@@ -174,6 +174,12 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 func (r *request) commitNew(ctx context.Context, obj api.Object, dryRun bool) (*store.Item, api.Object, error) {
 	k := r.kind
 	undo := func() {}
+	if k.Reserve != nil || dryRun {
+		// What is there already is said as that, not as a clash of what it holds.
+		if _, err := k.collection.Get(ctx, obj.GetNamespace(), obj.GetName(), store.Latest); err == nil {
+			return nil, nil, store.ErrExists
+		}
+	}
 	if k.Reserve != nil {
 		var err error
 		if undo, err = k.Reserve(ctx, r.s.env, obj, nil); err != nil {
@@ -182,9 +188,6 @@ func (r *request) commitNew(ctx context.Context, obj api.Object, dryRun bool) (*
 	}
 	if dryRun {
 		undo()
-		if _, err := k.collection.Get(ctx, obj.GetNamespace(), obj.GetName(), store.Latest); err == nil {
-			return nil, nil, apierrors.NewAlreadyExists(r.groupResource(), obj.GetName())
-		}
 		return nil, obj, nil
 	}
 	item, err := k.collection.Create(ctx, k.toStored(obj))

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -260,6 +261,9 @@ func (c *controlPlane) local(user string, groups ...string) *rest.Config {
 func (c *controlPlane) writeKubeconfig() error {
 	cert, key, err := c.pki.CA.Issue(pki.Leaf{CommonName: "kubernetes-admin", Organizations: []string{"system:masters"}, Client: true})
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.cfg.Place.Roots.Config, 0o755); err != nil {
 		return err
 	}
 	host := c.cfg.AdvertiseAddress

@@ -62,6 +62,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 		return err
 	}
 	defer func() {
+		group.Stop() // what writes goes before what is written to
 		if err := plane.store.Close(); err != nil {
 			log.Error("close the store", "err", err)
 		}
@@ -73,10 +74,10 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 	if err := plane.start(ctx, group, listener); err != nil {
 		return err
 	}
-	if err := plane.writeKubeconfig(); err != nil {
+	if err := journal.Record(host.Change{Kind: host.Path, Name: cfg.Place.Kubeconfig()}); err != nil {
 		return err
 	}
-	if err := journal.Record(host.Change{Kind: host.Path, Name: cfg.Place.Kubeconfig()}); err != nil {
+	if err := plane.writeKubeconfig(); err != nil {
 		return err
 	}
 	steps.Step("the API answers at " + plane.address())

@@ -1,6 +1,6 @@
 // Package dns answers for the names of the cluster, on each node by itself.
 //
-// The one idea: the cluster's DNS address is an address of the node (a dummy link holds
+// The one idea: the cluster's DNS address is an address of the node (a link of ours holds
 // it), so a pod's question never leaves its node; answers come from records kept by
 // informers. Other names are handed to the resolvers of the host.
 //
@@ -37,7 +37,7 @@ type Config struct {
 	Domain    string       // "cluster.local"
 	Addresses []netip.Addr // that pods ask; held by Link
 	Port      uint16       // default 53
-	Link      string       // dummy link to hold the addresses; empty: they exist already
+	Link      string       // link to make that holds the addresses; empty: they exist already
 	Resolv    string       // file with the resolvers for other names; default /etc/resolv.conf
 	Recorder  host.Recorder
 	Log       *slog.Logger
@@ -167,11 +167,13 @@ func (s *Server) hold() error {
 	}
 	link, err := netlink.LinkByName(s.cfg.Link)
 	if err != nil {
-		dummy := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: s.cfg.Link}}
-		if err := netlink.LinkAdd(dummy); err != nil {
+		// A bridge without ports: it holds addresses as a dummy link does, and every kernel that
+		// runs pods has bridges.
+		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: s.cfg.Link}}
+		if err := netlink.LinkAdd(bridge); err != nil {
 			return fmt.Errorf("make link %s: %w", s.cfg.Link, err)
 		}
-		link = dummy
+		link = bridge
 	}
 	for _, a := range s.cfg.Addresses {
 		addr := &netlink.Addr{IPNet: &net.IPNet{IP: net.IP(a.AsSlice()), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}}
