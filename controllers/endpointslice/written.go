@@ -25,7 +25,8 @@ type writes struct {
 	since   time.Time            // of the last write
 }
 
-const gone = ""
+// gone stands in place of a version for a deletion.
+const gone = "gone"
 
 // settleLimit is how long a write is waited for; one that another's write hid from the
 // cache would be waited for without end.
