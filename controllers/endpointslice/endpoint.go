@@ -159,3 +159,16 @@ func podOf(e *discoveryv1.Endpoint) types.UID {
 	}
 	return e.TargetRef.UID
 }
+
+// sameAs says whether an endpoint reads as another, without reflection: it is asked for
+// every endpoint of a service at every change.
+func sameAs(a, b *discoveryv1.Endpoint) bool {
+	return slices.Equal(a.Addresses, b.Addresses) && same(a.Conditions.Ready, b.Conditions.Ready) &&
+		same(a.Conditions.Serving, b.Conditions.Serving) && same(a.Conditions.Terminating, b.Conditions.Terminating) &&
+		same(a.Hostname, b.Hostname) && same(a.TargetRef, b.TargetRef) && same(a.NodeName, b.NodeName) && same(a.Zone, b.Zone) &&
+		len(a.DeprecatedTopology) == 0 && a.Hints == nil
+}
+
+func same[T comparable](a, b *T) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}

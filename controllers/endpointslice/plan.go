@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -221,7 +220,7 @@ func (f *filler) keep(s *discoveryv1.EndpointSlice, left map[types.UID]desired) 
 			continue
 		}
 		delete(left, podOf(e))
-		if equality.Semantic.DeepEqual(e, &want.endpoint) {
+		if sameAs(e, &want.endpoint) {
 			d.endpoints = append(d.endpoints, *e)
 			continue
 		}
