@@ -1,0 +1,52 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// routes registers everything that is served, each with what it takes. What runs something
+// in a container takes "create", also when a WebSocket begins with a GET.
+func (s *Server) routes() {
+	s.mux = http.NewServeMux()
+	read := func(subresources ...string) need { return need{subresources: subresources} }
+	effect := need{verb: "create", subresources: []string{"proxy"}}
+
+	s.handle("GET /healthz", read("healthz", "proxy"), s.healthz)
+	s.handle("GET /healthz/{check}", read("healthz", "proxy"), s.healthz)
+	s.handle("GET /pods", read("pods", "proxy"), s.pods)
+	s.handle("GET /runningpods/", read("pods", "proxy"), s.runningPods)
+	s.handle("GET /configz", read("configz", "proxy"), s.configz)
+	s.handle("GET /metrics", read("metrics"), s.metrics)
+	s.handle("GET /metrics/resource", read("metrics"), s.resourceMetrics)
+	s.handle("GET /stats/summary", read("stats"), s.summary)
+	s.handle("POST /stats/summary", read("stats"), s.summary)
+	s.handle("GET /containerLogs/{namespace}/{pod}/{container}", read("proxy"), s.containerLogs)
+
+	for _, method := range []string{"GET ", "POST "} {
+		s.handle(method+"/exec/{namespace}/{pod}/{container}", effect, s.exec)
+		s.handle(method+"/exec/{namespace}/{pod}/{uid}/{container}", effect, s.exec)
+		s.handle(method+"/attach/{namespace}/{pod}/{container}", effect, s.attach)
+		s.handle(method+"/attach/{namespace}/{pod}/{uid}/{container}", effect, s.attach)
+		s.handle(method+"/portForward/{namespace}/{pod}", effect, s.portForward)
+		s.handle(method+"/portForward/{namespace}/{pod}/{uid}", effect, s.portForward)
+	}
+	s.handle("/", effect, http.NotFound)
+}
+
+func (s *Server) handle(pattern string, n need, h http.HandlerFunc) {
+	s.mux.HandleFunc(pattern, s.guard.wrap(n, h))
+}
+
+// writeJSON answers with an object; a client that went away is no error of ours.
+func (s *Server) writeJSON(w http.ResponseWriter, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if _, err := w.Write(body); err != nil {
+		s.log.Debug("answer not delivered", "error", err)
+	}
+}
