@@ -3,7 +3,6 @@ package network
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -36,7 +35,7 @@ func (a *Agent) attach(att attachment, nsPath string, ports []hostPort) (netip.A
 // connect makes the pair of links and sets both ends up.
 func (a *Agent) connect(att attachment, ns netns.NsHandle, ip netip.Addr) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = hostLink(att), a.cfg.MTU, a.bridge.Attrs().Index, net.FlagUp
+	attrs.Name, attrs.MTU, attrs.MasterIndex = hostLink(att), a.cfg.MTU, a.bridge.Attrs().Index
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName, veth.PeerMTU, veth.PeerNamespace, veth.PeerHardwareAddr = att.link, uint32(a.cfg.MTU), netlink.NsFd(ns), macOf(ip)
 	err := netlink.LinkAdd(veth)
@@ -51,7 +50,15 @@ func (a *Agent) connect(att attachment, ns netns.NsHandle, ip netip.Addr) error 
 	if err := a.setPort(veth, ip); err != nil {
 		return err
 	}
-	return a.setInside(ns, att.link, ip)
+	if err := a.setInside(ns, att.link, ip); err != nil {
+		return err
+	}
+	// Last, with the pod's end up: so the port has its carrier when it is enabled and
+	// forwards at once, instead of when the kernel comes round to look at link states.
+	if err := netlink.LinkSetUp(veth); err != nil {
+		return fmt.Errorf("set link up: %w", err)
+	}
+	return nil
 }
 
 // setPort makes the bridge port one that can speak to the bridge alone, as ip alone.

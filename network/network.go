@@ -60,7 +60,7 @@ type Agent struct {
 	bridge    netlink.Link
 	addresses *addresses
 	rules     *rules
-	attaching sync.Map // container ID -> *sync.Mutex: one command at a time for each container
+	attaching [64]sync.Mutex // by hash of the container ID
 }
 
 const (

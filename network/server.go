@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -169,7 +170,6 @@ func (a *Agent) command(env map[string]string, stdin []byte) ([]byte, *failure) 
 		out, err = a.add(att, env["CNI_NETNS"], conf)
 	case "DEL":
 		err = a.detach(att)
-		a.attaching.Delete(att.container)
 	case "CHECK":
 		err = a.check(att)
 	default:
@@ -181,9 +181,9 @@ func (a *Agent) command(env map[string]string, stdin []byte) ([]byte, *failure) 
 	return out, nil
 }
 
+// lockContainer lets one command at a time at a container.
 func (a *Agent) lockContainer(id string) *sync.Mutex {
-	l, _ := a.attaching.LoadOrStore(id, &sync.Mutex{})
-	m := l.(*sync.Mutex)
+	m := &a.attaching[crc32.ChecksumIEEE([]byte(id))%uint32(len(a.attaching))]
 	m.Lock()
 	return m
 }
