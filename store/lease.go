@@ -29,7 +29,7 @@ type sharedLease struct {
 
 // lease gives one that lasts at least ttl from now.
 func (l *leases) lease(ctx context.Context, client *clientv3.Client, ttl time.Duration) (clientv3.LeaseID, error) {
-	l.mu.Lock()
+	l.mu.Lock() // also while etcd is asked: whoever comes meanwhile wants the same lease
 	defer l.mu.Unlock()
 	now := time.Now()
 	span := min(leaseSpan, ttl)
@@ -46,4 +46,14 @@ func (l *leases) lease(ctx context.Context, client *clientv3.Client, ttl time.Du
 	}
 	l.ttl[ttl] = &sharedLease{id: answer.ID, until: now.Add(span), keys: 1}
 	return answer.ID, nil
+}
+
+// lost forgets a lease that etcd does not know any more: it was revoked from outside, or
+// ran out while the clock stood still.
+func (l *leases) lost(ttl time.Duration, id clientv3.LeaseID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.ttl[ttl]; s != nil && s.id == id {
+		delete(l.ttl, ttl)
+	}
 }

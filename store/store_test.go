@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -241,10 +242,18 @@ func TestLifetime(t *testing.T) {
 	for _, name := range []string{"x", "y"} {
 		must[*Item](t)(c.Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: name}}))
 	}
+	// A lease that runs out does what one that is revoked does, later.
+	held := must[*clientv3.LeaseLeasesResponse](t)(s.client.Leases(t.Context()))
+	if len(held.Leases) != 1 {
+		t.Fatalf("%d leases for two objects of one minute", len(held.Leases))
+	}
+	must[*clientv3.LeaseRevokeResponse](t)(s.client.Revoke(t.Context(), held.Leases[0].ID))
 	got := collect(t, w, 4)
 	if got[2].Type != Deleted || got[3].Type != Deleted || got[2].Revision != got[3].Revision {
 		t.Fatalf("%+v", got)
 	}
+	// The next object does not suffer from the lease that is gone.
+	must[*Item](t)(c.Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "z"}}))
 }
 
 func TestCompaction(t *testing.T) {

@@ -3,9 +3,11 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -84,18 +86,7 @@ func (c *Collection) put(ctx context.Context, action, path string, at int64, val
 		return nil, false, err
 	}
 	key := c.folder + path
-	var opts []clientv3.OpOption
-	if c.kind.TTL > 0 {
-		lease, err := c.s.leases.lease(ctx, c.s.client, c.kind.TTL)
-		if err != nil {
-			return nil, false, failed(action, key, err)
-		}
-		opts = append(opts, clientv3.WithLease(lease))
-	}
-	answer, err := c.s.client.Txn(ctx).
-		If(clientv3.Compare(clientv3.ModRevision(key), "=", at)).
-		Then(clientv3.OpPut(key, string(value), opts...)).
-		Commit()
+	answer, err := c.commit(ctx, key, at, value)
 	if err != nil {
 		return nil, false, c.failedWrite(action, key, err)
 	}
@@ -111,6 +102,26 @@ func (c *Collection) put(ctx context.Context, action, path string, at int64, val
 		item = cur // the feed was first: one copy for all
 	}
 	return item, true, err
+}
+
+// commit is the transaction of put, under a lease if the kind's objects end.
+func (c *Collection) commit(ctx context.Context, key string, at int64, value []byte) (*clientv3.TxnResponse, error) {
+	same := clientv3.Compare(clientv3.ModRevision(key), "=", at)
+	ttl := c.kind.TTL
+	if ttl <= 0 {
+		return c.s.client.Txn(ctx).If(same).Then(clientv3.OpPut(key, string(value))).Commit()
+	}
+	for again := false; ; again = true {
+		id, err := c.s.leases.lease(ctx, c.s.client, ttl)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := c.s.client.Txn(ctx).If(same).Then(clientv3.OpPut(key, string(value), clientv3.WithLease(id))).Commit()
+		if again || !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return answer, err
+		}
+		c.s.leases.lost(ttl, id)
+	}
 }
 
 // Delete removes an object once check agrees with its current state (nil: always), and
