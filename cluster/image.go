@@ -35,7 +35,7 @@ func ListImages(ctx context.Context, p *Place) ([]NodeImage, error) {
 		all, err := store.List(ctx)
 		var names []string
 		for _, i := range all {
-			names = append(names, i.Name)
+			names = append(names, i.Names...)
 		}
 		return names, err
 	})

@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -21,6 +23,7 @@ import (
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/kubelet"
 	kubeletimages "github.com/proa-dev/proa/kubelet/images"
+	kubeletserver "github.com/proa-dev/proa/kubelet/server"
 	"github.com/proa-dev/proa/kubelet/volumes"
 	"github.com/proa-dev/proa/network"
 	"github.com/proa-dev/proa/proxy"
@@ -97,7 +100,7 @@ func (n *node) startRuntime(ctx context.Context, group *Group) error {
 func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Progress) error {
 	sent := newEvents(context.WithoutCancel(ctx), c.client)
 	dnsAddr := dnsAddress(n.services)
-	net, err := network.New(network.Config{
+	pods, err := network.New(network.Config{
 		Cluster: n.place.Name, NodeName: n.cfg.Name, Informers: c.informers,
 		Bridge: n.place.LinkName("pods"), Table: n.place.Table(), Socket: filepath.Join(n.runDir(), "cni.sock"),
 		CNIConfDir: n.dir("cni"), CNIBinDir: n.helpers(), Root: n.dir("network"),
@@ -126,7 +129,7 @@ func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Pr
 	}
 	begin := []Part{
 		{Name: "pods of this node", Run: func(ctx context.Context) error { c.pods.Informer().Run(ctx.Done()); return nil }},
-		{Name: "network", Run: net.Run},
+		{Name: "network", Run: pods.Run},
 		{Name: "proxy", Run: prox.Run},
 		{Name: "dns", Run: names.Run},
 	}
@@ -147,7 +150,7 @@ func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Pr
 		return err
 	}
 	// From here on pods can run; the node says so itself.
-	return n.waitReady(ctx, agent, net.Ready(), steps)
+	return n.waitReady(ctx, agent, pods.Ready(), steps)
 }
 
 // runtimeReady waits for the runtime and gives it the sandbox image.
@@ -218,9 +221,17 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	if err != nil {
 		return nil, nil, err
 	}
+	api, err := kubeletserver.New(kubeletserver.Config{
+		Addr: net.JoinHostPort(n.cfg.IP.String(), strconv.Itoa(n.cfg.KubeletPort)), TLS: c.serving, ClientCAs: c.trust,
+		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, Log: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
 	return agent, []Part{
 		{Name: "volumes", Run: vols.Run},
 		{Name: "kubelet", Run: agent.Run},
+		{Name: "kubelet API", Run: api.Run},
 	}, nil
 }
 

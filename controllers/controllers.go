@@ -8,11 +8,18 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/proa-dev/proa/controllers/certificates"
+	"github.com/proa-dev/proa/controllers/clusterrole"
+	"github.com/proa-dev/proa/controllers/endpointslice"
+	"github.com/proa-dev/proa/controllers/garbagecollector"
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/controllers/nodelifecycle"
 	"github.com/proa-dev/proa/controllers/podcidr"
+	"github.com/proa-dev/proa/controllers/podgc"
 	"github.com/proa-dev/proa/controllers/replicaset"
 	"github.com/proa-dev/proa/controllers/rootca"
 	"github.com/proa-dev/proa/controllers/serviceaccount"
+	"github.com/proa-dev/proa/controllers/tokencleaner"
 )
 
 // Controller is a loop that is ready to run.
@@ -32,7 +39,14 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"podcidr", made(podcidr.New)},
 		{"serviceaccount", made(serviceaccount.New)},
 		{"rootca", made(rootca.New)},
+		{"certificates", made(certificates.New)},
 		{"replicaset", made(replicaset.New)},
+		{"endpointslice", made(endpointslice.New)},
+		{"nodelifecycle", made(nodelifecycle.New)},
+		{"garbagecollector", made(garbagecollector.New)},
+		{"podgc", made(podgc.New)},
+		{"tokencleaner", made(tokencleaner.New)},
+		{"clusterrole", made(clusterrole.New)},
 	} {
 		c, err := one.make(deps)
 		if err != nil {
