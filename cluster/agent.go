@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,7 +41,8 @@ func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Pro
 		return err
 	}
 	defer journal.Close()
-	if err := enterCgroup(journal, cfg.Place.Cgroup()+"/"+cfg.Node.Name+"/agent"); err != nil {
+	changes := inNetns{journal, cfg.Netns}
+	if err := enterCgroup(changes, cfg.Place.Cgroup()+"/"+cfg.Node.Name+"/agent"); err != nil {
 		log.Warn("this process stays outside the cluster's cgroup", "err", err)
 	}
 	group := NewGroup(log)
@@ -59,7 +61,7 @@ func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Pro
 		return err
 	}
 	n, err := newNode(nodeSettings{
-		place: cfg.Place, cfg: cfg.Node, journal: journal, log: log,
+		place: cfg.Place, cfg: cfg.Node, journal: changes, log: log,
 		services: facts.services, pods: facts.pods, domain: facts.domain,
 	})
 	if err != nil {
@@ -88,6 +90,25 @@ func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Pro
 	}
 	steps.Ready("ready")
 	return group.Wait(ctx)
+}
+
+// inNetns notes of changes to the network which namespace they were made in, so that they
+// are undone there.
+type inNetns struct {
+	host.Recorder
+	path string
+}
+
+func (r inNetns) Record(c host.Change) error {
+	switch c.Kind {
+	case host.Link, host.Route, host.Rule, host.Table:
+		c.Netns = r.path
+	case host.Sysctl:
+		if strings.HasPrefix(c.Name, "net.") {
+			c.Netns = r.path
+		}
+	}
+	return r.Recorder.Record(c)
 }
 
 // config is a client's configuration with the node's certificate, whatever it is at the

@@ -50,6 +50,9 @@ type AgentConfig struct {
 	Server string // https://host:port
 	Token  string
 	Node   NodeConfig
+	// Netns is the path of the network namespace that the agent was started in; empty: the
+	// machine's own.
+	Netns string
 }
 
 // complete fills in what was left out and says what cannot be.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/proa-dev/proa/host"
 )
@@ -63,16 +64,28 @@ func (p *Place) putBack(ctx context.Context, scope host.Scope, report func(strin
 		}
 		report("stopped " + name)
 	}
-	journal, err := host.Open(p.Journal())
-	if errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(errs...)
-	}
+	// What a node did inside its namespace goes before the namespace.
+	journals, err := filepath.Glob(p.nodeJournal("*"))
 	if err != nil {
-		return errors.Join(append(errs, err)...)
-	}
-	defer journal.Close()
-	if err := journal.Undo(ctx, scope, report); err != nil {
 		errs = append(errs, err)
 	}
+	for _, path := range append(journals, p.Journal()) {
+		if err := undo(ctx, path, scope, report); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// undo puts back what a journal holds; none is nothing to put back.
+func undo(ctx context.Context, path string, scope host.Scope, report func(string)) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	journal, err := host.Open(path)
+	if err != nil {
+		return err
+	}
+	defer journal.Close()
+	return journal.Undo(ctx, scope, report)
 }

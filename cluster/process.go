@@ -106,7 +106,7 @@ func stopProcess(ctx context.Context, p *Place, process string) error {
 }
 
 // startDetached starts a proa process that outlives this one, logging to a file.
-func startDetached(p *Place, process string, enter func(*exec.Cmd) (*exec.Cmd, error), args ...string) (*exec.Cmd, error) {
+func startDetached(p *Place, process string, start func(*exec.Cmd) error, args ...string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -125,13 +125,8 @@ func startDetached(p *Place, process string, enter func(*exec.Cmd) (*exec.Cmd, e
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if enter != nil {
-		if cmd, err = enter(cmd); err != nil {
-			return nil, err
-		}
-	}
 	_ = os.Remove(p.Progress(process))
-	return cmd, cmd.Start()
+	return cmd, start(cmd)
 }
 
 // follow reports the steps of a starting process until it is ready, fails or ends.

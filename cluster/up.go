@@ -76,7 +76,7 @@ func Up(ctx context.Context, roots Roots, name string, cfg ServerConfig, o UpOpt
 	if cfg.NodeConfig.IP.IsValid() {
 		args = append(args, "--node-ip="+cfg.NodeConfig.IP.String())
 	}
-	cmd, err := startDetached(place, serverProcess, nil, args...)
+	cmd, err := startDetached(place, serverProcess, (*exec.Cmd).Start, args...)
 	if err != nil {
 		return result, fmt.Errorf("start the server: %w", err)
 	}
@@ -109,7 +109,7 @@ func localNodes(p *Place, count int, ip netip.Addr) (*nodes.Network, error) {
 	}
 	defer journal.Close()
 	return nodes.Create(nodes.Config{
-		Cluster: p.Name, Bridge: p.LinkName("nodes"), LinkPrefix: p.LinkName("n"), Subnet: p.NodeCIDR(),
+		Bridge: p.LinkName("nodes"), LinkPrefix: p.LinkName("n"), Subnet: p.NodeCIDR(),
 		Count: count - 1, Dir: p.RunDir(), Table: p.Table() + "-nodes", Recorder: journal,
 	})
 }
@@ -130,11 +130,11 @@ func startLocalNodes(ctx context.Context, p *Place, local *nodes.Network, cfg Se
 	group, ctx := errgroup.WithContext(ctx)
 	for i, n := range local.Nodes {
 		name := fmt.Sprintf("%s-%d", first, i+2)
-		enter := func(cmd *exec.Cmd) (*exec.Cmd, error) {
-			cmd.Env = append(os.Environ(), "PROA_TOKEN="+token)
-			return n.Enter(cmd, name)
+		start := func(cmd *exec.Cmd) error {
+			cmd.Env = append(os.Environ(), "PROA_TOKEN="+token) // not among the arguments, which all users see
+			return n.Start(cmd)
 		}
-		cmd, err := startDetached(p, name, enter, "agent", "--name="+p.Name,
+		cmd, err := startDetached(p, name, start, "agent", "--network-namespace="+n.Path, "--name="+p.Name,
 			"--data-root="+p.Roots.Data, "--run-root="+p.Roots.Run, "--config-root="+p.Roots.Config,
 			"--server="+server, "--node-name="+name, "--node-ip="+n.Address.String(), "--kubelet-port=10250",
 			"--progress-file="+p.Progress(name))

@@ -46,7 +46,10 @@ server to the node as well as the node to the server, and is needed only the fir
 	cmd.Flags().StringVar(&cfg.Server, "server", "", "address of the server (https://HOST:PORT)")
 	cmd.Flags().StringVar(&cfg.Token, "token", "", "join token; better given in the environment as PROA_TOKEN")
 	cmd.Flags().StringVar(&progress, "progress-file", "", "note the steps of the start in this file")
-	_ = cmd.Flags().MarkHidden("progress-file")
+	cmd.Flags().StringVar(&cfg.Netns, "network-namespace", "", "network namespace that this process was started in")
+	for _, name := range []string{"progress-file", "network-namespace"} {
+		_ = cmd.Flags().MarkHidden(name)
+	}
 	f.register(cmd.Flags())
 	return cmd
 }
