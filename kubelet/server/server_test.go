@@ -13,7 +13,9 @@ import (
 
 // Nothing is served to who is not known, whatever is asked for.
 func TestNobody(t *testing.T) {
-	type noRuntime struct{ runtimeapi.RuntimeServiceClient }
+	type noRuntime struct {
+		runtimeapi.RuntimeServiceClient
+	}
 	s, err := New(Config{Addr: "127.0.0.1:0", TLS: &tls.Config{}, NodeName: "n", Client: fake.NewClientset(),
 		Runtime: noRuntime{}, Pods: unused{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
