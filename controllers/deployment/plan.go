@@ -159,7 +159,7 @@ func proportional(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, current *apps
 		if len(active) == 1 {
 			only = active[0]
 		}
-		if only == nil || wish(only) == wanted(d) {
+		if only == nil {
 			return nil
 		}
 		return []scale{{only, wanted(d)}}
@@ -174,7 +174,11 @@ func proportional(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, current *apps
 		return steps
 	}
 	if d.Spec.Strategy.Type != appsv1.RollingUpdateDeploymentStrategyType {
-		return nil
+		var steps []scale
+		for _, rs := range active { // as they are: only noted to be seen to
+			steps = append(steps, scale{rs, wish(rs)})
+		}
+		return steps
 	}
 	surge, _ := room(d)
 	allowed := int32(0)
