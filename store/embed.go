@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"expvar"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -69,8 +71,7 @@ func startMember(ctx context.Context, dir string, log *slog.Logger) (*member, er
 	return m, nil
 }
 
-// electAgain is how long a member may take to win an election before it is asked again:
-// it declines while its log is being replayed.
+// electAgain is how often a starting member is looked at.
 const electAgain = 2 * time.Millisecond
 
 // elect returns when the member leads and is ready.
@@ -80,7 +81,7 @@ func (m *member) elect(ctx context.Context) error {
 	again := time.NewTicker(electAgain)
 	defer again.Stop()
 	for {
-		if server.Leader() == 0 {
+		if server.Leader() == 0 && replayed() {
 			if err := server.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), From: &id, To: &id}); err != nil {
 				return fmt.Errorf("ask for an election: %w", err)
 			}
@@ -95,6 +96,19 @@ func (m *member) elect(ctx context.Context) error {
 		case <-again.C:
 		}
 	}
+}
+
+// replayed tells whether raft has handed out its whole log. Asked to elect itself before,
+// it looks for changes of membership in entries that etcd may have dropped already, and
+// panics. etcd publishes no more than the status of the member started last, which is the
+// only one outside of tests.
+func replayed() bool {
+	published, ok := expvar.Get("raft.status").(expvar.Func)
+	if !ok {
+		return false
+	}
+	status, ok := published().(raft.Status)
+	return ok && status.Applied > 0 && status.Applied >= status.GetCommit()
 }
 
 // OnWrite takes the place of os.Exit where etcd gives up: the goroutine that cannot go
