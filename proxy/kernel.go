@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -21,7 +22,7 @@ type kernel struct {
 	table  *nftables.Table
 	pods   netip.Prefix
 	sets   [tables]*nftables.Set
-	memory *nftables.Set // client . frontend -> endpoint, with timeouts; written by the kernel
+	memory *nftables.Set // client . frontend -> slot, with timeouts; written by the kernel
 	chains map[string]bool
 }
 
@@ -47,7 +48,7 @@ func newKernel(name string, pods netip.Prefix) *kernel {
 	k.sets[hairpin] = &nftables.Set{Table: k.table, Name: "hairpin", Concatenation: true,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)}
 	k.memory = &nftables.Set{Table: k.table, Name: "memory", IsMap: true, Concatenation: true, Dynamic: true, HasTimeout: true,
-		Timeout: 3 * time.Hour, Size: 1 << 18, DataType: target,
+		Timeout: 3 * time.Hour, Size: 1 << 18, DataType: nftables.TypeMark,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)}
 	return k
 }
@@ -204,16 +205,28 @@ func (k *kernel) pickRules(p pick) [][]expr.Any {
 	if p.nodePort {
 		fields, set = fields[1:], k.sets[portEndpoints]
 	}
-	fields = append(fields, nft.Random(uint32(p.count), from))
+	random := nft.Random(uint32(p.count), from)
 	if p.sticky > 0 {
 		client := []nft.Field{nft.SourceAddr, nft.DestAddr, nft.Proto, nft.DestPort}
-		out = append(out, nft.Remember(k.memory, time.Duration(p.sticky)*time.Second, client, set, fields...), nft.TranslateTo(k.memory, client...))
+		out = append(out,
+			nft.Remember(k.memory, time.Duration(p.sticky)*time.Second, client, random),
+			nft.Recall(k.memory, client...),
+			nft.TranslateTo(set, append(slices.Clone(fields), nft.FlowMark)...))
 	}
-	return append(out, nft.TranslateTo(set, fields...)) // of a sticky one: when the memory is full
+	return append(out, nft.TranslateTo(set, append(fields, random)...)) // of a sticky one: when the memory is full
 }
 
-// forgetMemory removes what the kernel remembers of endpoints that are gone.
-func (k *kernel) forgetMemory(gone map[frontend][]endpoint) error {
+// forgetMemory removes what the kernel remembers of slots whose endpoint changed.
+func (k *kernel) forgetMemory(c *change) error {
+	lost := map[string]bool{}
+	for e, was := range c.before {
+		if was != nil && (e.table == endpoints || e.table == portEndpoints) {
+			lost[string(key(e))] = true
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
 	conn, err := nft.Open()
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
@@ -222,15 +235,13 @@ func (k *kernel) forgetMemory(gone map[frontend][]endpoint) error {
 	if err != nil {
 		return fmt.Errorf("read affinities: %w", err)
 	}
-	lost := map[string]bool{}
-	for _, list := range gone {
-		for _, e := range list {
-			lost[string(nft.Key(e.addr.AsSlice(), nft.Port(e.port)))] = true
-		}
-	}
 	var drop []nftables.SetElement
 	for _, e := range all {
-		if lost[string(e.Val)] {
+		if len(e.Key) < 16 || len(e.Val) < 4 { // client . address . protocol . port -> slot
+			continue
+		}
+		byAddr := string(e.Key[4:16]) + string(e.Val[:4])
+		if lost[byAddr] || lost[byAddr[4:]] {
 			drop = append(drop, nftables.SetElement{Key: e.Key})
 		}
 	}

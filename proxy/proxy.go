@@ -264,7 +264,7 @@ func (p *Proxy) forgetFlows(c *change) {
 		}
 	}
 	if len(c.gone) > 0 && p.sticky {
-		if err := p.kernel.forgetMemory(c.gone); err != nil {
+		if err := p.kernel.forgetMemory(c); err != nil {
 			p.cfg.Log.Warn("clients may be sent to endpoints that are gone", "error", err)
 		}
 	}

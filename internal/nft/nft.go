@@ -88,15 +88,23 @@ func TranslateTo(set *nftables.Set, fields ...Field) []expr.Any {
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: unix.NFT_REG_1, RegProtoMin: first + 1, Specified: true})
 }
 
-// Remember is `update @memory { <key> timeout t : <fields> map @set }`: an element that is
-// there keeps its value and lives t longer.
-func Remember(memory *nftables.Set, timeout time.Duration, key []Field, set *nftables.Set, fields ...Field) []expr.Any {
-	const value, pick = unix.NFT_REG_2, first + 8
-	return Rule(Load(key...), loadAt(pick, fields), []expr.Any{
-		&expr.Lookup{SourceRegister: pick, DestRegister: value, IsDestRegSet: true, SetName: set.Name, SetID: set.ID},
-		&expr.Dynset{SrcRegKey: first, SrcRegData: value, SetName: memory.Name, SetID: memory.ID,
-			Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: timeout}})
+// Remember is `update @memory { <key> timeout t : <value> }`: an element that is there
+// keeps its value and lives t longer.
+func Remember(memory *nftables.Set, timeout time.Duration, key []Field, value Field) []expr.Any {
+	const data = unix.NFT_REG_2
+	return Rule(Load(key...), []expr.Any{value(data), &expr.Dynset{SrcRegKey: first, SrcRegData: data,
+		SetName: memory.Name, SetID: memory.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: timeout}})
 }
+
+// Recall is `ct mark set <key> map @memory`.
+func Recall(memory *nftables.Set, key ...Field) []expr.Any {
+	return append(Load(key...),
+		&expr.Lookup{SourceRegister: first, DestRegister: unix.NFT_REG_1, IsDestRegSet: true, SetName: memory.Name, SetID: memory.ID},
+		&expr.Ct{Key: expr.CtKeyMARK, Register: unix.NFT_REG_1, SourceRegister: true})
+}
+
+// FlowMark is `ct mark`.
+func FlowMark(r uint32) expr.Any { return &expr.Ct{Register: r, Key: expr.CtKeyMARK} }
 
 // Within is `ip saddr <prefix>` (or `ip daddr`, by field).
 func Within(field Field, p netip.Prefix) []expr.Any { return prefix(field, p, expr.CmpOpEq) }
