@@ -57,8 +57,8 @@ type pick struct {
 	masquerade masquerade
 	local      bool // among the endpoints on this node
 	nodePort   bool
-	sticky     bool
-	count      int // of endpoints; 0 drops
+	sticky     int32 // seconds that a client stays with its endpoint; 0: none
+	count      int   // of endpoints; 0 drops
 }
 
 // chain is the name of the pick's chain.
@@ -70,8 +70,8 @@ func (p pick) chain() string {
 	if p.nodePort {
 		name += "-port"
 	}
-	if p.sticky {
-		name += "-sticky"
+	if p.sticky > 0 {
+		name += fmt.Sprintf("-sticky-%d", p.sticky)
 	}
 	return fmt.Sprintf("%s-%d", name, p.count)
 }
@@ -82,7 +82,6 @@ type route struct {
 	outside  pick  // for everyone, unless inside is set
 	inside   *pick // for pods and this node
 	refuse   bool  // no endpoint anywhere
-	sticky   int32 // seconds; 0: no session affinity
 	cluster  []endpoint
 	local    []endpoint
 }
@@ -113,14 +112,14 @@ func skipped(svc *corev1.Service) bool {
 func portRoutes(svc *corev1.Service, port *corev1.ServicePort, all []*discoveryv1.EndpointSlice, node string) []route {
 	cluster, local := endpointsOf(port.Name, protocolOf(port.Protocol), all, node)
 	proto := protocolOf(port.Protocol)
-	base := route{cluster: cluster, local: local, refuse: len(cluster) == 0, sticky: affinity(svc)}
+	base := route{cluster: cluster, local: local, refuse: len(cluster) == 0}
 	var out []route
 	add := func(f frontend, outside pick, inside *pick) {
 		r := base
 		r.frontend, r.outside, r.inside = f, outside, inside
 		out = append(out, r)
 	}
-	sticky := base.sticky > 0
+	sticky := affinity(svc)
 	for _, a := range clusterAddrs(svc) {
 		p := pick{masquerade: masqueradeOutside, sticky: sticky, count: len(cluster)}
 		if svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal {

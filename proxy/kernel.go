@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -15,13 +16,13 @@ import (
 const markBit = 0x4000
 
 // kernel holds the rules in one nftables table. Everything constant is written when the
-// table is made; later transactions touch elements, and add the chain of a pick or of an
-// affinity timeout when it is first needed.
+// table is made; later transactions touch elements, and add the
+// chain of a pick when it is first needed.
 type kernel struct {
 	table  *nftables.Table
 	pods   netip.Prefix
 	sets   [tables]*nftables.Set
-	memory *nftables.Set // client . frontend -> endpoint, with timeouts; written by the kernel
+	memory *nftables.Set // client . frontend -> slot, with timeouts; written by the kernel
 	chains map[string]bool
 }
 
@@ -39,8 +40,6 @@ func newKernel(name string, pods netip.Prefix) *kernel {
 	verdicts(nodePorts, "node-ports", byPort)
 	verdicts(refused, "refused", byAddr)
 	verdicts(refusedPorts, "refused-ports", byPort)
-	verdicts(sticky, "sticky", byAddr)
-	verdicts(stickyPorts, "sticky-ports", byPort)
 	k.sets[endpoints] = &nftables.Set{Table: k.table, Name: "endpoints", IsMap: true, Concatenation: true, DataType: target,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeMark)}
 	k.sets[portEndpoints] = &nftables.Set{Table: k.table, Name: "port-endpoints", IsMap: true, Concatenation: true, DataType: target,
@@ -49,7 +48,7 @@ func newKernel(name string, pods netip.Prefix) *kernel {
 	k.sets[hairpin] = &nftables.Set{Table: k.table, Name: "hairpin", Concatenation: true,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)}
 	k.memory = &nftables.Set{Table: k.table, Name: "memory", IsMap: true, Concatenation: true, Dynamic: true, HasTimeout: true,
-		Timeout: 3 * time.Hour, Size: 1 << 18, DataType: target,
+		Timeout: 3 * time.Hour, Size: 1 << 18, DataType: nftables.TypeMark,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)}
 	return k
 }
@@ -135,8 +134,6 @@ func (k *kernel) constant(conn *nftables.Conn) {
 	}
 
 	post := base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
-	rule(post, nft.Translated(), nft.Verdicts(k.sets[sticky], nft.OriginalAddr, nft.Proto, nft.OriginalPort))
-	rule(post, nft.Translated(), nft.Verdicts(k.sets[stickyPorts], nft.Proto, nft.OriginalPort))
 	rule(post, nft.Marked(markBit), nft.Masquerade())
 	rule(post, nft.Translated(), nft.In(k.sets[hairpin], nft.SourceAddr, nft.DestAddr), nft.Masquerade())
 }
@@ -185,12 +182,6 @@ func (k *kernel) addChains(conn *nftables.Conn, c *change) []string {
 			}
 		}
 	}
-	for seconds := range c.memory {
-		if ch, missing := chain(memoryChain(seconds)); missing {
-			conn.AddRule(&nftables.Rule{Table: k.table, Chain: ch, Exprs: nft.Remember(k.memory, time.Duration(seconds)*time.Second,
-				[]nft.Field{nft.SourceAddr, nft.OriginalAddr, nft.Proto, nft.OriginalPort}, []nft.Field{nft.DestAddr, nft.DestPort})})
-		}
-	}
 	return made
 }
 
@@ -206,9 +197,6 @@ func (k *kernel) pickRules(p pick) [][]expr.Any {
 	case p.masquerade == masqueradeOutside && k.pods.IsValid():
 		out = append(out, nft.Rule(nft.Outside(nft.SourceAddr, k.pods), nft.Mark(markBit)))
 	}
-	if p.sticky {
-		out = append(out, nft.TranslateTo(k.memory, nft.SourceAddr, nft.DestAddr, nft.Proto, nft.DestPort))
-	}
 	var from uint32
 	if p.local {
 		from = localSlots
@@ -217,11 +205,28 @@ func (k *kernel) pickRules(p pick) [][]expr.Any {
 	if p.nodePort {
 		fields, set = fields[1:], k.sets[portEndpoints]
 	}
-	return append(out, nft.TranslateTo(set, append(fields, nft.Random(uint32(p.count), from))...))
+	random := nft.Random(uint32(p.count), from)
+	if p.sticky > 0 {
+		client := []nft.Field{nft.SourceAddr, nft.DestAddr, nft.Proto, nft.DestPort}
+		out = append(out,
+			nft.Remember(k.memory, time.Duration(p.sticky)*time.Second, client, random),
+			nft.Recall(k.memory, client...),
+			nft.TranslateTo(set, append(slices.Clone(fields), nft.FlowMark)...))
+	}
+	return append(out, nft.TranslateTo(set, append(fields, random)...)) // of a sticky one: when the memory is full
 }
 
-// forgetMemory removes what the kernel remembers of endpoints that are gone.
-func (k *kernel) forgetMemory(gone map[frontend][]endpoint) error {
+// forgetMemory removes what the kernel remembers of slots whose endpoint changed.
+func (k *kernel) forgetMemory(c *change) error {
+	lost := map[string]bool{}
+	for e, was := range c.before {
+		if was != nil && (e.table == endpoints || e.table == portEndpoints) {
+			lost[string(key(e))] = true
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
 	conn, err := nft.Open()
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
@@ -230,15 +235,13 @@ func (k *kernel) forgetMemory(gone map[frontend][]endpoint) error {
 	if err != nil {
 		return fmt.Errorf("read affinities: %w", err)
 	}
-	lost := map[string]bool{}
-	for _, list := range gone {
-		for _, e := range list {
-			lost[string(nft.Key(e.addr.AsSlice(), nft.Port(e.port)))] = true
-		}
-	}
 	var drop []nftables.SetElement
 	for _, e := range all {
-		if lost[string(e.Val)] {
+		if len(e.Key) < 16 || len(e.Val) < 4 { // client . address . protocol . port -> slot
+			continue
+		}
+		byAddr := string(e.Key[4:16]) + string(e.Val[:4])
+		if lost[byAddr] || lost[byAddr[4:]] {
 			drop = append(drop, nftables.SetElement{Key: e.Key})
 		}
 	}
@@ -250,8 +253,6 @@ func (k *kernel) forgetMemory(gone map[frontend][]endpoint) error {
 	}
 	return conn.Flush()
 }
-
-func memoryChain(seconds int32) string { return fmt.Sprintf("remember-%d", seconds) }
 
 func goTo(chain string) []expr.Any {
 	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}
@@ -269,7 +270,7 @@ func key(e entry) []byte {
 		return nft.Key(f.addr.AsSlice(), []byte{byte(f.proto)}, nft.Port(f.port), nft.Number(e.slot))
 	case portEndpoints:
 		return nft.Key([]byte{byte(f.proto)}, nft.Port(f.port), nft.Number(e.slot))
-	case insidePorts, nodePorts, refusedPorts, stickyPorts:
+	case insidePorts, nodePorts, refusedPorts:
 		return nft.Key([]byte{byte(f.proto)}, nft.Port(f.port))
 	default:
 		return nft.Key(f.addr.AsSlice(), []byte{byte(f.proto)}, nft.Port(f.port))
@@ -282,8 +283,6 @@ func element(e entry, v value) nftables.SetElement {
 	case endpoints, portEndpoints:
 		out.Val = nft.Key(v.endpoint.addr.AsSlice(), nft.Port(v.endpoint.port))
 	case clusterAddr, hairpin:
-	case sticky, stickyPorts:
-		out.VerdictData = &expr.Verdict{Kind: expr.VerdictJump, Chain: v.chain}
 	default:
 		out.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: v.chain}
 	}

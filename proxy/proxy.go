@@ -45,8 +45,8 @@ type Proxy struct {
 	cfg    Config
 	kernel *kernel
 	rules  *rules
-	picks  map[pick]struct{}  // ever used
-	memory map[int32]struct{} // ever used
+	picks  map[pick]struct{} // ever used
+	sticky bool              // a pick with affinity was ever used
 	synced []cache.InformerSynced
 	ready  chan struct{}
 	wake   chan struct{} // of size 1: something is dirty
@@ -71,7 +71,7 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.Recorder == nil {
 		cfg.Recorder = host.Discard
 	}
-	p := &Proxy{cfg: cfg, kernel: newKernel(cfg.Table, cfg.PodCIDR), rules: newRules(), picks: map[pick]struct{}{}, memory: map[int32]struct{}{},
+	p := &Proxy{cfg: cfg, kernel: newKernel(cfg.Table, cfg.PodCIDR), rules: newRules(), picks: map[pick]struct{}{},
 		ready: make(chan struct{}), wake: make(chan struct{}, 1),
 		services: map[owner]*corev1.Service{}, slices: map[owner]map[string]*discoveryv1.EndpointSlice{}, dirty: map[owner]struct{}{}}
 	if err := p.listen(cfg.Informers.Core().V1().Services().Informer(), p.onService); err != nil {
@@ -211,12 +211,10 @@ func (p *Proxy) sync(whole bool) error {
 	p.rules.settle(c)
 	for k := range c.picks {
 		p.picks[k] = struct{}{}
-	}
-	for k := range c.memory {
-		p.memory[k] = struct{}{}
+		p.sticky = p.sticky || k.sticky > 0
 	}
 	if whole {
-		return p.kernel.replace(p.rules.whole(p.picks, p.memory))
+		return p.kernel.replace(p.rules.whole(p.picks))
 	}
 	if c.empty() {
 		return nil
@@ -265,8 +263,8 @@ func (p *Proxy) forgetFlows(c *change) {
 			p.cfg.Log.Warn("UDP flows to endpoints that are gone remain", "error", err)
 		}
 	}
-	if len(c.gone) > 0 && len(p.memory) > 0 {
-		if err := p.kernel.forgetMemory(c.gone); err != nil {
+	if len(c.gone) > 0 && p.sticky {
+		if err := p.kernel.forgetMemory(c); err != nil {
 			p.cfg.Log.Warn("clients may be sent to endpoints that are gone", "error", err)
 		}
 	}

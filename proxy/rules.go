@@ -19,8 +19,6 @@ const (
 	refusedPorts               //
 	clusterAddr                // cluster addresses: what no rule translates is refused
 	hairpin                    // endpoint . endpoint: a pod that reaches itself
-	sticky                     // frontend -> chain that remembers the client's choice
-	stickyPorts                //
 	tables
 )
 
@@ -46,12 +44,11 @@ type change struct {
 	remove []entry
 	add    map[entry]value
 	picks  map[pick]struct{}       // chains that must be there
-	memory map[int32]struct{}      // remembering chains, by seconds
 	gone   map[frontend][]endpoint // endpoints that a frontend no longer has, to forget their flows
 }
 
 func newChange() *change {
-	return &change{before: map[entry]*value{}, add: map[entry]value{}, picks: map[pick]struct{}{}, memory: map[int32]struct{}{}, gone: map[frontend][]endpoint{}}
+	return &change{before: map[entry]*value{}, add: map[entry]value{}, picks: map[pick]struct{}{}, gone: map[frontend][]endpoint{}}
 }
 
 // touch notes what the kernel has before the first mutation of an element.
@@ -150,9 +147,9 @@ func (r *rules) lay(route *route, was *slots, next map[entry]value, c *change) *
 		forget(c, f, was, &slots{})
 		return &slots{}
 	}
-	in, out, to, keep := inside, services, endpoints, sticky
+	in, out, to := inside, services, endpoints
 	if f.isNodePort() {
-		in, out, to, keep = insidePorts, nodePorts, portEndpoints, stickyPorts
+		in, out, to = insidePorts, nodePorts, portEndpoints
 	}
 	now := &slots{}
 	use := func(t table, p pick) {
@@ -173,10 +170,6 @@ func (r *rules) lay(route *route, was *slots, next map[entry]value, c *change) *
 	}
 	for i, e := range now.local {
 		next[entry{to, f, localSlots + uint32(i)}] = value{endpoint: e}
-	}
-	if route.sticky > 0 {
-		c.memory[route.sticky] = struct{}{}
-		next[entry{table: keep, frontend: f}] = value{chain: memoryChain(route.sticky)}
 	}
 	forget(c, f, was, now)
 	return now
@@ -253,9 +246,9 @@ func (r *rules) withdraw(f frontend, s *slots, next map[entry]value, c *change) 
 			delete(r.elements, e)
 		}
 	}
-	kinds, to := []table{inside, services, refused, sticky}, endpoints
+	kinds, to := []table{inside, services, refused}, endpoints
 	if f.isNodePort() {
-		kinds, to = []table{insidePorts, nodePorts, refusedPorts, stickyPorts}, portEndpoints
+		kinds, to = []table{insidePorts, nodePorts, refusedPorts}, portEndpoints
 	}
 	for _, t := range kinds {
 		drop(entry{table: t, frontend: f})
@@ -292,8 +285,8 @@ func (r *rules) replaceSets(o owner, next []entry, c *change) {
 }
 
 // whole gives a change that makes an empty kernel what r is.
-func (r *rules) whole(picks map[pick]struct{}, memory map[int32]struct{}) *change {
+func (r *rules) whole(picks map[pick]struct{}) *change {
 	c := newChange()
-	c.add, c.picks, c.memory = r.elements, picks, memory
+	c.add, c.picks = r.elements, picks
 	return c
 }

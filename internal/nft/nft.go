@@ -39,16 +39,6 @@ func DestPort(r uint32) expr.Any {
 	return &expr.Payload{DestRegister: r, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}
 }
 
-// OriginalAddr is `ct original daddr`: where the client of a translated flow sent to.
-func OriginalAddr(r uint32) expr.Any {
-	return &expr.Ct{Register: r, Key: expr.CtKeyDST, Direction: 0}
-}
-
-// OriginalPort is `ct original proto-dst`.
-func OriginalPort(r uint32) expr.Any {
-	return &expr.Ct{Register: r, Key: expr.CtKeyPROTODST, Direction: 0}
-}
-
 // Random is `numgen random mod n offset from`.
 func Random(n, from uint32) Field {
 	return func(r uint32) expr.Any {
@@ -98,13 +88,23 @@ func TranslateTo(set *nftables.Set, fields ...Field) []expr.Any {
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: unix.NFT_REG_1, RegProtoMin: first + 1, Specified: true})
 }
 
-// Remember is `update @set { <key> timeout t : <value> }`.
-func Remember(set *nftables.Set, timeout time.Duration, key, value []Field) []expr.Any {
-	data := uint32(first + (len(key)+3)/4*4)
-	return Rule(Load(key...), loadAt(data, value), []expr.Any{&expr.Dynset{
-		SrcRegKey: first, SrcRegData: data, SetName: set.Name, SetID: set.ID,
-		Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: timeout}})
+// Remember is `update @memory { <key> timeout t : <value> }`: an element that is there
+// keeps its value and lives t longer.
+func Remember(memory *nftables.Set, timeout time.Duration, key []Field, value Field) []expr.Any {
+	const data = unix.NFT_REG_2
+	return Rule(Load(key...), []expr.Any{value(data), &expr.Dynset{SrcRegKey: first, SrcRegData: data,
+		SetName: memory.Name, SetID: memory.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: timeout}})
 }
+
+// Recall is `ct mark set <key> map @memory`.
+func Recall(memory *nftables.Set, key ...Field) []expr.Any {
+	return append(Load(key...),
+		&expr.Lookup{SourceRegister: first, DestRegister: unix.NFT_REG_1, IsDestRegSet: true, SetName: memory.Name, SetID: memory.ID},
+		&expr.Ct{Key: expr.CtKeyMARK, Register: unix.NFT_REG_1, SourceRegister: true})
+}
+
+// FlowMark is `ct mark`.
+func FlowMark(r uint32) expr.Any { return &expr.Ct{Register: r, Key: expr.CtKeyMARK} }
 
 // Within is `ip saddr <prefix>` (or `ip daddr`, by field).
 func Within(field Field, p netip.Prefix) []expr.Any { return prefix(field, p, expr.CmpOpEq) }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -87,16 +88,19 @@ func newNode(t testing.TB) *node {
 	return n
 }
 
-func (n *node) run(f func(context.Context) error) {
+// run starts a component and gives what stops it; the test's end does too.
+func (n *node) run(f func(context.Context) error) func() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f(ctx) }()
-	n.t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			n.t.Errorf("run: %v", err)
 		}
 	})
+	n.t.Cleanup(stop)
+	return stop
 }
 
 // pod is a network namespace attached by the agent.
@@ -290,4 +294,40 @@ func BenchmarkAdd(b *testing.B) {
 		n.cni("DEL", "bench", path, `{"cniVersion":"1.1.0"}`)
 		b.StartTimer()
 	}
+}
+
+// wire links the node with a namespace.
+func wire(p *pod, name, here, there, gateway string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	veth := netlink.NewVeth(attrs)
+	veth.PeerName, veth.PeerNamespace = "eth0", netlink.NsFd(p.ns)
+	if err := netlink.LinkAdd(veth); err != nil {
+		return err
+	}
+	h, err := netlink.NewHandleAt(p.ns)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	far, err := h.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	a, _ := netlink.ParseAddr(here)
+	b, _ := netlink.ParseAddr(there)
+	for _, step := range []func() error{
+		func() error { return h.AddrAdd(far, b) },
+		func() error { return h.LinkSetUp(far) },
+		func() error { return netlink.AddrAdd(veth, a) },
+		func() error { return netlink.LinkSetUp(veth) },
+		func() error {
+			return h.RouteAdd(&netlink.Route{LinkIndex: far.Attrs().Index, Gw: net.ParseIP(gateway)})
+		},
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
