@@ -49,9 +49,5 @@ func (s signer) Sign(request []byte, usages []string, life time.Duration) ([]byt
 	if slices.Contains(usages, string(certificatesv1.UsageServerAuth)) {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
-	der, err := s.authority.SignTemplate(template, csr.PublicKey)
-	if err != nil {
-		return nil, err
-	}
-	return pki.EncodeCert(der), nil
+	return s.authority.SignTemplate(template, csr.PublicKey)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/proa-dev/proa/controllers/certificates"
 	"github.com/proa-dev/proa/controllers/clusterrole"
+	"github.com/proa-dev/proa/controllers/deployment"
 	"github.com/proa-dev/proa/controllers/endpointslice"
 	"github.com/proa-dev/proa/controllers/garbagecollector"
 	"github.com/proa-dev/proa/controllers/loop"
@@ -40,6 +41,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"serviceaccount", made(serviceaccount.New)},
 		{"rootca", made(rootca.New)},
 		{"certificates", made(certificates.New)},
+		{"deployment", made(deployment.New)},
 		{"replicaset", made(replicaset.New)},
 		{"endpointslice", made(endpointslice.New)},
 		{"nodelifecycle", made(nodelifecycle.New)},

@@ -54,4 +54,3 @@ func newImage(c *common) *cobra.Command {
 	cmd.AddCommand(load, list)
 	return cmd
 }
-
