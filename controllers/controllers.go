@@ -11,6 +11,8 @@ import (
 	"github.com/proa-dev/proa/controllers/certificates"
 	"github.com/proa-dev/proa/controllers/clusterrole"
 	"github.com/proa-dev/proa/controllers/deployment"
+	"github.com/proa-dev/proa/controllers/disruption"
+	"github.com/proa-dev/proa/controllers/endpoints"
 	"github.com/proa-dev/proa/controllers/endpointslice"
 	"github.com/proa-dev/proa/controllers/garbagecollector"
 	"github.com/proa-dev/proa/controllers/loop"
@@ -44,6 +46,8 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"deployment", made(deployment.New)},
 		{"replicaset", made(replicaset.New)},
 		{"endpointslice", made(endpointslice.New)},
+		{"endpoints", made(endpoints.New)},
+		{"disruption", made(disruption.New)},
 		{"nodelifecycle", made(nodelifecycle.New)},
 		{"garbagecollector", made(garbagecollector.New)},
 		{"podgc", made(podgc.New)},
