@@ -16,6 +16,7 @@ import (
 	"github.com/proa-dev/proa/controllers/endpointslice"
 	"github.com/proa-dev/proa/controllers/garbagecollector"
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/controllers/namespace"
 	"github.com/proa-dev/proa/controllers/nodelifecycle"
 	"github.com/proa-dev/proa/controllers/podcidr"
 	"github.com/proa-dev/proa/controllers/podgc"
@@ -42,6 +43,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"podcidr", made(podcidr.New)},
 		{"serviceaccount", made(serviceaccount.New)},
 		{"rootca", made(rootca.New)},
+		{"namespace", made(namespace.New)},
 		{"certificates", made(certificates.New)},
 		{"deployment", made(deployment.New)},
 		{"replicaset", made(replicaset.New)},
