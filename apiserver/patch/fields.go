@@ -20,6 +20,8 @@ import (
 type Fields struct {
 	kind     *api.Kind
 	types    managedfields.TypeConverter
+	version  string   // of the entries: "apps/v1"
+	plain    bool     // the kind has a Go type with ObjectMeta
 	managers sync.Map // subresource -> *managedfields.FieldManager
 }
 
@@ -27,7 +29,9 @@ type Fields struct {
 // resources) is merged with lists taken as a whole. The first call in a process reads the schemas of all
 // kinds.
 func NewFields(kind *api.Kind, scheme *runtime.Scheme) (*Fields, error) {
-	f := &Fields{kind: kind, types: applyconfigurations.NewTypeConverter(scheme)}
+	f := &Fields{kind: kind, types: applyconfigurations.NewTypeConverter(scheme), version: kind.GroupVersion().String()}
+	_, accessible := kind.New().(metav1.ObjectMetaAccessor)
+	f.plain = accessible && kind.Type != reflect.TypeFor[unstructured.Unstructured]()
 	if _, err := f.types.ObjectToTyped(kind.New()); err != nil {
 		f.types = managedfields.NewDeducedTypeConverter()
 	}
@@ -76,28 +80,39 @@ func (f *Fields) ignored(subresource string) map[fieldpath.APIVersion]fieldpath.
 // and so on. obj is changed and returned. Where the fields cannot be told apart (an object
 // that breaks its schema) the entries of live are kept: a write never fails for them.
 func (f *Fields) Written(live, obj api.Object, manager, subresource string) (api.Object, error) {
-	if f.unchanged(live, obj, subresource) {
-		obj.SetManagedFields(live.GetManagedFields())
-		return obj, nil
-	}
 	m, err := f.manager(subresource)
 	if err != nil {
 		return nil, err
 	}
-	before := live
-	if before == nil {
-		before = f.kind.New()
-	} else if before.GetObjectKind().GroupVersionKind() != f.kind.GroupVersionKind {
-		before = live.DeepCopyObject().(api.Object)
-		before.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)
-	}
 	obj.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)
-	done, err := m.Update(before, obj, manager)
+	before, after, same, ok := f.trim(live, obj)
+	switch {
+	case same && ok:
+		obj.SetManagedFields(live.GetManagedFields())
+		return obj, nil
+	case !ok:
+		before, after = f.whole(live), obj
+	}
+	done, err := m.Update(before, after, manager)
 	if err != nil {
 		obj.SetManagedFields(before.GetManagedFields())
 		return obj, nil
 	}
-	return done.(api.Object), nil
+	obj.SetManagedFields(done.(api.Object).GetManagedFields())
+	return obj, nil
+}
+
+// whole is live with its kind set, or an empty object for nil.
+func (f *Fields) whole(live api.Object) api.Object {
+	if live == nil {
+		return f.kind.New()
+	}
+	if live.GetObjectKind().GroupVersionKind() == f.kind.GroupVersionKind {
+		return live
+	}
+	live = live.DeepCopyObject().(api.Object)
+	live.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)
+	return live
 }
 
 // identity is the conversion between the versions of a kind that has one: none at all.
