@@ -139,9 +139,14 @@ func invalid(value string, cause error) error {
 	})
 }
 
-// unprocessable is the 422 for a patch that does not fit the object.
+// unprocessable is the 422 for a patch that does not fit the object. The message is the one
+// clients know, which says nothing; the reason is added as a cause.
 func unprocessable(cause error) error {
-	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", cause.Error(), 0, false)
+	err := apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", "", 0, false)
+	err.ErrStatus.Details.Causes = []metav1.StatusCause{{
+		Type: metav1.CauseTypeFieldValueInvalid, Field: "patch", Message: cause.Error(),
+	}}
+	return err
 }
 
 func bounded(size int) error {
