@@ -35,7 +35,7 @@ type Config struct {
 	Domain     string       // default cluster.local
 	Addresses  []netip.Addr // where it answers: the cluster address of kube-system/kube-dns
 	Port       uint16       // default 53
-	Link       string       // dummy link that holds Addresses; empty: they are there already
+	Link       string       // link to make that holds Addresses; empty: they are there already
 	ResolvConf string       // whose name servers get other names; empty: none, such names do not exist
 	TTL        uint32       // seconds; default 30
 	Recorder   host.Recorder
@@ -160,7 +160,9 @@ func (s *Server) makeLink() error {
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = s.cfg.Link
-	if err := netlink.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
+	// A bridge without ports holds addresses as a dummy link does, and every kernel that runs
+	// pods has bridges.
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("make DNS link: %w", err)
 	}
 	link, err := netlink.LinkByName(s.cfg.Link)
