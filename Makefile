@@ -1,6 +1,8 @@
 # Two commands are enough: make up, make test. 'make' alone lists the rest.
 SHELL := /bin/bash
 export CGO_ENABLED ?= 0
+# The same for building and testing, so that one build cache serves both.
+export GOFLAGS := -trimpath $(GOFLAGS)
 BIN := bin/proa
 LDFLAGS := -s -w
 
@@ -26,7 +28,7 @@ helpers: ## the small programs inside the binary: the runtime's shim, the CNI cl
 
 build: helpers ## bin/proa
 	@mkdir -p bin
-	@go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/proa
+	@go build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/proa
 
 test: deps build ## all tests; those that need root and a runtime among them
 	@CGO_ENABLED=1 go test -race -timeout 15m $$(go list ./... | grep -v /test/)

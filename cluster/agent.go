@@ -16,12 +16,15 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"k8s.io/klog/v2"
+
 	"github.com/proa-dev/proa/host"
 )
 
 // RunAgent joins a server with a token, or with the certificate of a former join, and
 // runs a node until ctx ends.
 func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Progress) error {
+	klog.SetSlogLogger(log.With("part", "library"))
 	if err := cfg.Node.complete(cfg.Place); err != nil {
 		return err
 	}
@@ -120,6 +123,7 @@ func (c *credentials) config(server string) *rest.Config {
 	})
 	return &rest.Config{
 		Host: server, Transport: transport, QPS: 200, Burst: 400, UserAgent: "proa-agent/" + ProaVersion,
+		WarningHandlerWithContext: rest.NoWarnings{},
 		ContentConfig: rest.ContentConfig{
 			ContentType: "application/vnd.kubernetes.protobuf", AcceptContentTypes: "application/vnd.kubernetes.protobuf,application/json",
 		},

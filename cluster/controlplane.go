@@ -251,6 +251,8 @@ func (c *controlPlane) local(user string, groups ...string) *rest.Config {
 		Transport: c.server.LocalTransport(api.User{Name: user, Groups: append(groups, "system:authenticated")}),
 		UserAgent: user + "/" + ProaVersion,
 		QPS:       -1, // the server limits; the components of one process must not wait for themselves
+		// Warnings are for people.
+		WarningHandlerWithContext: rest.NoWarnings{},
 		ContentConfig: rest.ContentConfig{
 			ContentType: "application/vnd.kubernetes.protobuf", AcceptContentTypes: "application/vnd.kubernetes.protobuf,application/json",
 		},

@@ -117,7 +117,7 @@ func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Pr
 		return err
 	}
 	names, err := dns.New(dns.Config{
-		Informers: c.informers, Domain: n.domain, Addresses: []netip.Addr{dnsAddr}, Link: n.place.LinkName("dns"),
+		Informers: c.informers, Domain: n.domain, Addresses: []netip.Addr{dnsAddr}, Link: n.place.LinkName("dns"), ResolvConf: "/etc/resolv.conf",
 		Recorder: n.journal, Log: n.log.With("part", "dns"),
 	})
 	if err != nil {

@@ -33,6 +33,7 @@ var DefaultRoots = Roots{Data: "/var/lib/proa", Run: "/run/proa", Config: "/etc/
 type Place struct {
 	Name  string `json:"name"`
 	Index int    `json:"index"` // 0 to maxPlaces-1
+	Nodes int    `json:"nodes"` // on this machine, as last asked for
 	Roots Roots  `json:"-"`
 }
 
@@ -84,10 +85,17 @@ func ClaimPlace(roots Roots, name string, busy func(netip.Prefix) bool) (*Place,
 		if err := os.MkdirAll(p.Dir(), 0o711); err != nil {
 			return nil, err
 		}
-		raw, _ := json.Marshal(p)
-		return p, WriteFile(filepath.Join(p.Dir(), "cluster.json"), append(raw, '\n'), 0o600)
+		return p, p.save()
 	}
 	return nil, fmt.Errorf("cluster %q: no free address range left on this machine (%d tried); give --cluster-cidr and --service-cidr, or remove a cluster", name, maxPlaces)
+}
+
+func (p *Place) save() error {
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return WriteFile(filepath.Join(p.Dir(), "cluster.json"), append(raw, '\n'), 0o600)
 }
 
 // Places lists the clusters that this machine has data of.

@@ -28,7 +28,7 @@ const serverProcess = "server"
 
 // UpOptions say how to start a cluster in the background.
 type UpOptions struct {
-	Nodes      int           // on this machine, the server's own counted
+	Nodes      int           // on this machine, the server's own counted; 0: as many as before, or 1
 	Timeout    time.Duration // to readiness
 	ServerArgs []string      // flags handed on to the server process
 }
@@ -64,6 +64,15 @@ func Up(ctx context.Context, roots Roots, name string, cfg ServerConfig, o UpOpt
 	}
 	if err := portFree(cfg.BindAddress, cfg.HTTPSPort); err != nil {
 		return result, err
+	}
+	if o.Nodes == 0 {
+		o.Nodes = max(1, place.Nodes)
+	}
+	if o.Nodes != place.Nodes {
+		place.Nodes = o.Nodes
+		if err := place.save(); err != nil {
+			return result, err
+		}
 	}
 	args := append([]string{"server", "--progress-file=" + place.Progress(serverProcess)}, o.ServerArgs...)
 	local, err := localNodes(place, o.Nodes, cfg.NodeConfig.IP)
@@ -130,6 +139,9 @@ func startLocalNodes(ctx context.Context, p *Place, local *nodes.Network, cfg Se
 	group, ctx := errgroup.WithContext(ctx)
 	for i, n := range local.Nodes {
 		name := fmt.Sprintf("%s-%d", first, i+2)
+		if runningPid(p, name) != 0 {
+			continue // it outlived the server
+		}
 		start := func(cmd *exec.Cmd) error {
 			cmd.Env = append(os.Environ(), "PROA_TOKEN="+token) // not among the arguments, which all users see
 			return n.Start(cmd)

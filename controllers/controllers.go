@@ -11,9 +11,12 @@ import (
 	"github.com/proa-dev/proa/controllers/certificates"
 	"github.com/proa-dev/proa/controllers/clusterrole"
 	"github.com/proa-dev/proa/controllers/deployment"
+	"github.com/proa-dev/proa/controllers/disruption"
+	"github.com/proa-dev/proa/controllers/endpoints"
 	"github.com/proa-dev/proa/controllers/endpointslice"
 	"github.com/proa-dev/proa/controllers/garbagecollector"
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/controllers/namespace"
 	"github.com/proa-dev/proa/controllers/nodelifecycle"
 	"github.com/proa-dev/proa/controllers/podcidr"
 	"github.com/proa-dev/proa/controllers/podgc"
@@ -40,10 +43,13 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"podcidr", made(podcidr.New)},
 		{"serviceaccount", made(serviceaccount.New)},
 		{"rootca", made(rootca.New)},
+		{"namespace", made(namespace.New)},
 		{"certificates", made(certificates.New)},
 		{"deployment", made(deployment.New)},
 		{"replicaset", made(replicaset.New)},
 		{"endpointslice", made(endpointslice.New)},
+		{"endpoints", made(endpoints.New)},
+		{"disruption", made(disruption.New)},
 		{"nodelifecycle", made(nodelifecycle.New)},
 		{"garbagecollector", made(garbagecollector.New)},
 		{"podgc", made(podgc.New)},

@@ -1,215 +1,206 @@
 package dns
 
 import (
-	"net"
-	"net/netip"
+	"context"
 	"strings"
+	"sync"
 
 	"github.com/miekg/dns"
 )
 
-// ttl of the cluster's own records, in seconds (what CoreDNS answers by default).
-const ttl = 30
+const (
+	maxCached = 8192 // answers kept
+	maxKeyed  = 300  // bytes of a question that is worth keeping
+	maxChain  = 8    // CNAMEs followed
+	udpSize   = 1232 // of answers, whatever the client allows: what no path fragments
+)
 
-// zone answers for the cluster's domain and the reverse names of its addresses. Pure but
-// for the records it reads.
-type zone struct {
-	domain  string // "cluster.local."
+// responder turns query packets into answer packets. Answers about the cluster are kept
+// in their encoded form until the index changes: the key is the whole query but its ID,
+// so that case and EDNS options are answered in kind.
+type responder struct {
 	records *records
+	forward *forwarder
+
+	mu         sync.RWMutex
+	generation uint64
+	kept       map[string][]byte
 }
 
-// answer gives the answer to a question, false when the name is none of ours.
-func (z *zone) answer(q dns.Question, m *dns.Msg) bool {
-	name := strings.ToLower(q.Name)
-	if strings.HasSuffix(name, ".in-addr.arpa.") || strings.HasSuffix(name, ".ip6.arpa.") {
-		return z.reverse(q, name, m)
+// respond answers a query. It gives nil for what is no query, and outside=true for one
+// that has to be forwarded (by resolve).
+func (r *responder) respond(query []byte, udp bool) (answer []byte, outside bool) {
+	if len(query) < 12 || query[2]&0x80 != 0 {
+		return nil, false
 	}
-	rest, ours := strings.CutSuffix(name, z.domain)
-	if !ours || rest != "" && !strings.HasSuffix(rest, ".") {
+	if udp && len(query) <= maxKeyed {
+		if kept := r.find(query); kept != nil {
+			return kept, false
+		}
+	}
+	var m dns.Msg
+	if err := m.Unpack(query); err != nil {
+		return refusal(query, dns.RcodeFormatError), false
+	}
+	if bad := unusual(&m); bad != dns.RcodeSuccess {
+		return refusal(query, bad), false
+	}
+	r.records.index.mu.RLock()
+	generation := r.records.index.generation
+	r.records.index.mu.RUnlock()
+	q := m.Question[0]
+	out := r.records.lookup(strings.ToLower(q.Name), q.Qtype)
+	if out.outside || external(out, r.records.zone) {
+		return nil, true
+	}
+	packet := r.pack(&m, out, udp)
+	if udp && len(query) <= maxKeyed {
+		r.keep(query, packet, generation)
+	}
+	return packet, false
+}
+
+// external tells a CNAME that leads out of the cluster: its target is looked up outside.
+func external(o outcome, zone string) bool {
+	if len(o.answer) != 1 {
 		return false
 	}
-	m.Authoritative = true
-	records, exists := z.lookup(q, name, strings.Split(strings.TrimSuffix(rest, "."), "."))
-	m.Answer = append(m.Answer, records...)
-	if !exists {
-		m.Rcode = dns.RcodeNameError
-	}
-	if len(records) == 0 {
-		m.Ns = append(m.Ns, z.soa())
-	}
-	return true
+	c, ok := o.answer[0].(*dns.CNAME)
+	return ok && !dns.IsSubDomain(zone, c.Target)
 }
 
-// lookup reads the labels below the domain, from the right.
-func (z *zone) lookup(q dns.Question, name string, labels []string) (found []dns.RR, exists bool) {
-	if len(labels) == 1 && labels[0] == "" {
-		if q.Qtype == dns.TypeSOA {
-			found = append(found, z.soa())
-		}
-		return found, true
-	}
-	last := labels[len(labels)-1]
-	labels = labels[:len(labels)-1]
-	switch last {
-	case "dns-version":
-		if len(labels) == 0 && q.Qtype == dns.TypeTXT {
-			found = append(found, &dns.TXT{Hdr: z.header(name, dns.TypeTXT), Txt: []string{"1.1.0"}})
-		}
-		return found, len(labels) == 0
-	case "pod":
-		return z.pod(q, name, labels)
-	case "svc":
-		return z.service(q, name, labels)
-	}
-	return nil, false
-}
-
-// pod answers a-b-c-d.<namespace>.pod: the name says the address.
-func (z *zone) pod(q dns.Question, name string, labels []string) (found []dns.RR, exists bool) {
-	if len(labels) < 2 {
-		return nil, len(labels) == 0 || z.records.hasNamespace(labels[0])
-	}
-	if len(labels) > 2 || !z.records.hasNamespace(labels[1]) {
-		return nil, false
-	}
-	a, err := netip.ParseAddr(strings.ReplaceAll(labels[0], "-", "."))
-	if err != nil {
-		if a, err = netip.ParseAddr(strings.ReplaceAll(labels[0], "-", ":")); err != nil {
-			return nil, false
-		}
-	}
-	return z.addresses(q, name, a), true
-}
-
-// service answers <name>.<namespace>.svc and what is below it: <hostname>. of an endpoint,
-// _<port>._<protocol>. for SRV.
-func (z *zone) service(q dns.Question, name string, labels []string) (found []dns.RR, exists bool) {
-	if len(labels) < 2 {
-		return nil, len(labels) == 0 || z.records.hasNamespace(labels[0])
-	}
-	k := key{labels[len(labels)-1], labels[len(labels)-2]}
-	below := labels[:len(labels)-2]
-	s := z.records.find(k)
-	if s == nil {
-		return nil, false
-	}
-	if s.external != "" {
-		if len(below) > 0 {
-			return nil, false
-		}
-		return []dns.RR{&dns.CNAME{Hdr: z.header(name, dns.TypeCNAME), Target: s.external}}, true
-	}
+// unusual gives the code for questions that are not answered.
+func unusual(m *dns.Msg) int {
 	switch {
-	case len(below) == 0:
-		if q.Qtype == dns.TypeSRV {
-			return z.services(name, k, s, func(port) bool { return true }), true
+	case m.Opcode != dns.OpcodeQuery:
+		return dns.RcodeNotImplemented
+	case len(m.Question) != 1:
+		return dns.RcodeFormatError
+	case m.Question[0].Qclass != dns.ClassINET, m.Question[0].Qtype == dns.TypeAXFR, m.Question[0].Qtype == dns.TypeIXFR:
+		return dns.RcodeRefused
+	}
+	return dns.RcodeSuccess
+}
+
+func (r *responder) find(query []byte) []byte {
+	r.records.index.mu.RLock()
+	now := r.records.index.generation
+	r.records.index.mu.RUnlock()
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.generation != now {
+		return nil
+	}
+	kept := r.kept[string(query[2:])]
+	if kept == nil {
+		return nil
+	}
+	out := make([]byte, len(kept))
+	copy(out, kept)
+	out[0], out[1] = query[0], query[1]
+	return out
+}
+
+func (r *responder) keep(query, packet []byte, generation uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if generation < r.generation {
+		return
+	}
+	if generation > r.generation || len(r.kept) >= maxCached {
+		r.generation, r.kept = generation, map[string][]byte{}
+	}
+	r.kept[string(query[2:])] = packet
+}
+
+// pack encodes an outcome.
+func (r *responder) pack(m *dns.Msg, out outcome, udp bool) []byte {
+	reply := new(dns.Msg)
+	reply.SetReply(m)
+	reply.Authoritative, reply.RecursionAvailable = true, true
+	reply.Answer, reply.Extra = r.follow(m.Question[0], out), out.extra
+	if !out.exists {
+		reply.Rcode = dns.RcodeNameError
+	}
+	if len(reply.Answer) == 0 {
+		r.records.index.mu.RLock()
+		reply.Ns = []dns.RR{r.records.soa()}
+		r.records.index.mu.RUnlock()
+	}
+	return finish(m, reply, udp)
+}
+
+// follow resolves CNAMEs that stay in the cluster.
+func (r *responder) follow(q dns.Question, out outcome) []dns.RR {
+	answer := out.answer
+	for range maxChain {
+		if len(answer) == 0 || q.Qtype == dns.TypeCNAME {
+			break
 		}
-		return z.addresses(q, name, s.all()...), true
-	case len(below) == 1 && s.headless:
-		for _, e := range s.endpoints {
-			if strings.EqualFold(e.hostname, below[0]) {
-				found, exists = append(found, z.addresses(q, name, e.address)...), true
+		c, ok := answer[len(answer)-1].(*dns.CNAME)
+		if !ok {
+			break
+		}
+		next := r.records.lookup(c.Target, q.Qtype)
+		if next.outside || len(next.answer) == 0 {
+			break
+		}
+		answer = append(answer, next.answer...)
+	}
+	return answer
+}
+
+// finish adds EDNS in kind, cuts to size and encodes; nil when it cannot be encoded.
+func finish(m, reply *dns.Msg, udp bool) []byte {
+	size := dns.MinMsgSize
+	if opt := m.IsEdns0(); opt != nil {
+		size = max(dns.MinMsgSize, min(int(opt.UDPSize()), udpSize))
+		reply.SetEdns0(udpSize, opt.Do())
+	}
+	if !udp {
+		size = dns.MaxMsgSize
+	}
+	reply.Compress = true
+	reply.Truncate(size)
+	b, err := reply.Pack()
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// refusal answers with a code alone, from the query's header.
+func refusal(query []byte, code int) []byte {
+	out := make([]byte, 12)
+	copy(out, query[:4])
+	out[2] = out[2]&0x79 | 0x80
+	out[3] = 0x80 | byte(code)
+	return out
+}
+
+// resolve answers a query that needs somebody outside.
+func (r *responder) resolve(ctx context.Context, query []byte, udp bool) []byte {
+	var m dns.Msg
+	if err := m.Unpack(query); err != nil || len(m.Question) != 1 {
+		return nil
+	}
+	q := m.Question[0]
+	out := r.records.lookup(strings.ToLower(q.Name), q.Qtype)
+	if out.outside {
+		return r.forward.resolve(ctx, query, &m, udp)
+	}
+	reply := new(dns.Msg)
+	reply.SetReply(&m)
+	reply.Authoritative, reply.RecursionAvailable, reply.Answer = true, true, out.answer
+	if c, ok := out.answer[0].(*dns.CNAME); ok && q.Qtype != dns.TypeCNAME {
+		ask := new(dns.Msg)
+		ask.SetQuestion(c.Target, q.Qtype)
+		if b, err := ask.Pack(); err == nil {
+			var far dns.Msg
+			if far.Unpack(r.forward.resolve(ctx, b, ask, false)) == nil {
+				reply.Answer = append(reply.Answer, far.Answer...)
 			}
 		}
-		return found, exists
-	case len(below) == 2 && strings.HasPrefix(below[0], "_") && strings.HasPrefix(below[1], "_"):
-		match := func(p port) bool { return p.name == below[0][1:] && p.protocol == below[1][1:] }
-		records := z.services(name, k, s, match)
-		if q.Qtype == dns.TypeSRV {
-			return records, len(records) > 0
-		}
-		return nil, len(records) > 0
 	}
-	return nil, false
-}
-
-func (z *zone) addresses(q dns.Question, name string, all ...netip.Addr) (found []dns.RR) {
-	for _, a := range all {
-		switch {
-		case a.Is4() && (q.Qtype == dns.TypeA || q.Qtype == dns.TypeANY):
-			found = append(found, &dns.A{Hdr: z.header(name, dns.TypeA), A: net.IP(a.AsSlice())})
-		case a.Is6() && (q.Qtype == dns.TypeAAAA || q.Qtype == dns.TypeANY):
-			found = append(found, &dns.AAAA{Hdr: z.header(name, dns.TypeAAAA), AAAA: net.IP(a.AsSlice())})
-		}
-	}
-	return found
-}
-
-// services are the SRV records of a service's ports that match.
-func (z *zone) services(name string, k key, s *service, match func(port) bool) (found []dns.RR) {
-	base := k.name + "." + k.namespace + ".svc." + z.domain
-	add := func(p port, target string) {
-		found = append(found, &dns.SRV{Hdr: z.header(name, dns.TypeSRV), Weight: 100, Port: p.number, Target: target})
-	}
-	if !s.headless {
-		for _, p := range s.ports {
-			if match(p) {
-				add(p, base)
-			}
-		}
-		return found
-	}
-	for _, e := range s.endpoints {
-		for _, p := range e.ports {
-			if match(p) {
-				add(p, e.hostname+"."+base)
-			}
-		}
-	}
-	return found
-}
-
-func (z *zone) reverse(q dns.Question, name string, m *dns.Msg) bool {
-	a, ok := reverseAddress(name)
-	if !ok {
-		return false
-	}
-	target, ok := z.records.pointer(a)
-	if !ok {
-		return false
-	}
-	m.Authoritative = true
-	if q.Qtype == dns.TypePTR {
-		m.Answer = append(m.Answer, &dns.PTR{Hdr: z.header(name, dns.TypePTR), Ptr: target + "svc." + z.domain})
-	}
-	return true
-}
-
-// reverseAddress reads the address out of a reverse name.
-func reverseAddress(name string) (netip.Addr, bool) {
-	v4, is4 := strings.CutSuffix(name, ".in-addr.arpa.")
-	v6, _ := strings.CutSuffix(name, ".ip6.arpa.")
-	if is4 {
-		l := strings.Split(v4, ".")
-		if len(l) != 4 {
-			return netip.Addr{}, false
-		}
-		a, err := netip.ParseAddr(l[3] + "." + l[2] + "." + l[1] + "." + l[0])
-		return a, err == nil
-	}
-	l := strings.Split(v6, ".")
-	if len(l) != 32 {
-		return netip.Addr{}, false
-	}
-	var b strings.Builder
-	for i := 31; i >= 0; i-- {
-		b.WriteString(l[i])
-		if i%4 == 0 && i > 0 {
-			b.WriteByte(':')
-		}
-	}
-	a, err := netip.ParseAddr(b.String())
-	return a, err == nil
-}
-
-func (z *zone) header(name string, kind uint16) dns.RR_Header {
-	return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: ttl}
-}
-
-// soa tells resolvers for how long a name that is not there is so.
-func (z *zone) soa() dns.RR {
-	return &dns.SOA{
-		Hdr: z.header(z.domain, dns.TypeSOA), Ns: "ns.dns." + z.domain, Mbox: "hostmaster." + z.domain,
-		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: ttl,
-	}
+	return finish(&m, reply, udp)
 }

@@ -1,10 +1,11 @@
-// Package dns answers for the names of the cluster, on each node by itself.
+// Package dns is the cluster's DNS, served on every node at the cluster DNS address
+// itself: names of services and pods from informers, everything else from the resolvers
+// that the machine has.
 //
-// The one idea: the cluster's DNS address is an address of the node (a link of ours holds
-// it), so a pod's question never leaves its node; answers come from records kept by
-// informers. Other names are handed to the resolvers of the host.
+// The one idea: the answer to a question is a packet that stays right until the index
+// changes, so most queries are one look-up of the query's bytes and one write.
 //
-// Used by cluster, once per node.
+// Called by cluster on each node, in the node's network namespace.
 package dns
 
 import (
@@ -14,226 +15,257 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
-	corelisters "k8s.io/client-go/listers/core/v1"
-	discoverylisters "k8s.io/client-go/listers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/proa-dev/proa/host"
 )
 
-// Config of a Server.
+// Config is what a server needs.
 type Config struct {
-	Informers informers.SharedInformerFactory
-	Domain    string       // "cluster.local"
-	Addresses []netip.Addr // that pods ask; held by Link
-	Port      uint16       // default 53
-	Link      string       // link to make that holds the addresses; empty: they exist already
-	Resolv    string       // file with the resolvers for other names; default /etc/resolv.conf
-	Recorder  host.Recorder
-	Log       *slog.Logger
+	Informers  informers.SharedInformerFactory
+	Domain     string       // default cluster.local
+	Addresses  []netip.Addr // where it answers: the cluster address of kube-system/kube-dns
+	Port       uint16       // default 53
+	Link       string       // link to make that holds Addresses; empty: they are there already
+	ResolvConf string       // whose name servers get other names; empty: none, such names do not exist
+	TTL        uint32       // seconds; default 30
+	Recorder   host.Recorder
+	Log        *slog.Logger
 }
 
-// Server is the DNS server of one node.
+// Server is the cluster DNS of one node.
 type Server struct {
-	cfg      Config
-	zone     *zone
-	services corelisters.ServiceLister
-	slices   discoverylisters.EndpointSliceLister
-	synced   []cache.InformerSynced
-	upstream *upstream
-	ready    chan struct{}
+	cfg       Config
+	responder *responder
+	synced    []cache.InformerSynced
+	ready     chan struct{}
+	outside   chan struct{} // slots for queries that are being forwarded
 }
 
-// New registers the informers.
+const (
+	maxOutside  = 1000
+	maxStreams  = 256
+	streamIdle  = 10 * time.Second
+	receiveSize = 4 << 20
+)
+
+// New registers the informers; it changes nothing on the host.
 func New(cfg Config) (*Server, error) {
-	if cfg.Informers == nil || cfg.Domain == "" || len(cfg.Addresses) == 0 || cfg.Recorder == nil || cfg.Log == nil {
-		return nil, errors.New("dns: Informers, Domain, Addresses, Recorder and Log are required")
+	if cfg.Informers == nil || len(cfg.Addresses) == 0 {
+		return nil, errors.New("dns: Informers and Addresses are required")
+	}
+	if cfg.Domain == "" {
+		cfg.Domain = "cluster.local"
+	}
+	if cfg.TTL == 0 {
+		cfg.TTL = 30
 	}
 	if cfg.Port == 0 {
 		cfg.Port = 53
 	}
-	if cfg.Resolv == "" {
-		cfg.Resolv = "/etc/resolv.conf"
+	if cfg.Recorder == nil {
+		cfg.Recorder = host.Discard
 	}
-	services, slices := cfg.Informers.Core().V1().Services(), cfg.Informers.Discovery().V1().EndpointSlices()
-	s := &Server{
-		cfg: cfg, zone: &zone{domain: strings.ToLower(strings.Trim(cfg.Domain, ".")) + ".", records: newRecords()},
-		services: services.Lister(), slices: slices.Lister(),
-		upstream: newUpstream(cfg.Resolv, cfg.Addresses), ready: make(chan struct{}),
-	}
-	changed := func(obj any) {
-		if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-			obj = tombstone.Obj
-		}
-		switch o := obj.(type) {
-		case *corev1.Service:
-			s.refresh(key{o.Namespace, o.Name})
-		case *discoveryv1.EndpointSlice:
-			s.refresh(key{o.Namespace, o.Labels[discoveryv1.LabelServiceName]})
-		}
-	}
-	for _, informer := range []cache.SharedIndexInformer{services.Informer(), slices.Informer()} {
-		r, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc: changed, UpdateFunc: func(old, obj any) { changed(obj) }, DeleteFunc: changed,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("dns: %w", err)
-		}
-		s.synced = append(s.synced, r.HasSynced)
-	}
-	return s, nil
+	x := newIndex()
+	s := &Server{cfg: cfg, ready: make(chan struct{}), outside: make(chan struct{}, maxOutside),
+		responder: &responder{records: &records{index: x, zone: dns.CanonicalName(cfg.Domain), ttl: cfg.TTL, own: cfg.Addresses},
+			forward: &forwarder{path: cfg.ResolvConf, own: cfg.Addresses, log: cfg.Log}}}
+	core := cfg.Informers.Core().V1()
+	return s, errors.Join(
+		listen(s, core.Namespaces().Informer(), func(n *corev1.Namespace, gone bool) { x.setNamespace(n.Name, gone) }),
+		listen(s, core.Services().Informer(), x.setService),
+		listen(s, cfg.Informers.Discovery().V1().EndpointSlices().Informer(), x.setSlice))
 }
 
-// refresh computes the records of one service anew.
-func (s *Server) refresh(k key) {
-	svc, err := s.services.Services(k.namespace).Get(k.name)
-	if err != nil {
-		s.zone.records.set(k, nil)
-		return
+func listen[T any](s *Server, informer cache.SharedIndexInformer, handle func(T, bool)) error {
+	take := func(o any, gone bool) {
+		if t, ok := o.(cache.DeletedFinalStateUnknown); ok {
+			o = t.Obj
+		}
+		if obj, ok := o.(T); ok {
+			handle(obj, gone)
+		}
 	}
-	slices, err := s.slices.EndpointSlices(k.namespace).List(labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: k.name}))
+	reg, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { take(o, false) },
+		UpdateFunc: func(_, o any) { take(o, false) },
+		DeleteFunc: func(o any) { take(o, true) },
+	})
 	if err != nil {
-		slices = nil // the cache has no errors to give
+		return fmt.Errorf("watch for dns: %w", err)
 	}
-	s.zone.records.set(k, build(svc, slices))
+	s.synced = append(s.synced, reg.HasSynced)
+	return nil
 }
 
-// Ready closes when the server answers.
+// Ready is closed when questions are answered.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Run answers until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), s.synced...) {
-		return ctx.Err()
+		return nil
 	}
-	if err := s.hold(); err != nil {
-		return err
+	if s.cfg.Link != "" {
+		if err := s.makeLink(); err != nil {
+			return err
+		}
 	}
-	var group sync.WaitGroup
-	defer group.Wait()
-	failed := make(chan error, 2*len(s.cfg.Addresses))
-	var servers []*dns.Server
+	var serving sync.WaitGroup
+	var open []interface{ Close() error }
+	defer serving.Wait()
 	defer func() {
-		for _, srv := range servers {
-			_ = srv.Shutdown() // it may not have started
+		for _, c := range open {
+			_ = c.Close() // ends its readers
 		}
 	}()
 	for _, a := range s.cfg.Addresses {
-		at := net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, s.cfg.Port))
-		packets, err := net.ListenUDP("udp", at)
+		addr := netip.AddrPortFrom(a, s.cfg.Port)
+		udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
 		if err != nil {
-			return fmt.Errorf("listen for DNS: %w", err)
+			return fmt.Errorf("serve DNS: %w", err)
 		}
-		conns, err := net.Listen("tcp", at.String())
+		open = append(open, udp)
+		if err := udp.SetReadBuffer(receiveSize); err != nil {
+			s.cfg.Log.Debug("DNS receive buffer", "error", err)
+		}
+		tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
 		if err != nil {
-			packets.Close()
-			return fmt.Errorf("listen for DNS: %w", err)
+			return fmt.Errorf("serve DNS: %w", err)
 		}
-		for _, srv := range []*dns.Server{
-			{PacketConn: packets, Handler: s, UDPSize: 4096, ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second},
-			{Listener: conns, Handler: s, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxTCPQueries: 128},
-		} {
-			servers = append(servers, srv)
-			group.Go(func() { failed <- srv.ActivateAndServe() })
+		open = append(open, tcp)
+		for range runtime.GOMAXPROCS(0) {
+			serving.Go(func() { s.serveUDP(ctx, udp, &serving) })
 		}
+		serving.Go(func() { s.serveTCP(ctx, tcp) })
 	}
 	close(s.ready)
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-failed:
-		s.ready = make(chan struct{}) // for the next run
-		return err
-	}
+	<-ctx.Done()
+	return nil
 }
 
-// hold puts the addresses on a link of ours.
-func (s *Server) hold() error {
-	if s.cfg.Link == "" {
-		return nil
-	}
+// makeLink makes the dummy link with the addresses.
+func (s *Server) makeLink() error {
 	if err := s.cfg.Recorder.Record(host.Change{Kind: host.Link, Name: s.cfg.Link}); err != nil {
-		return err
+		return fmt.Errorf("record DNS link: %w", err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = s.cfg.Link
+	// A bridge without ports holds addresses as a dummy link does, and every kernel that runs
+	// pods has bridges.
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("make DNS link: %w", err)
 	}
 	link, err := netlink.LinkByName(s.cfg.Link)
 	if err != nil {
-		// A bridge without ports: it holds addresses as a dummy link does, and every kernel that
-		// runs pods has bridges.
-		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: s.cfg.Link}}
-		if err := netlink.LinkAdd(bridge); err != nil {
-			return fmt.Errorf("make link %s: %w", s.cfg.Link, err)
-		}
-		link = bridge
+		return fmt.Errorf("find DNS link: %w", err)
 	}
 	for _, a := range s.cfg.Addresses {
-		addr := &netlink.Addr{IPNet: &net.IPNet{IP: net.IP(a.AsSlice()), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}}
-		if err := netlink.AddrReplace(link, addr); err != nil {
-			return fmt.Errorf("put %s on %s: %w", a, s.cfg.Link, err)
+		ip := &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+		if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: ip}); err != nil {
+			return fmt.Errorf("give DNS link its address: %w", err)
 		}
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("set %s up: %w", s.cfg.Link, err)
+		return fmt.Errorf("set DNS link up: %w", err)
 	}
 	return nil
 }
 
-// ServeDNS answers one question; messages with another number of questions are refused.
-func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
-	m := new(dns.Msg)
-	m.SetReply(r)
-	m.RecursionAvailable = true
-	switch {
-	case r.Opcode != dns.OpcodeQuery:
-		m.Rcode = dns.RcodeNotImplemented
-	case len(r.Question) != 1:
-		m.Rcode = dns.RcodeFormatError
-	case s.zone.answer(r.Question[0], m):
-		s.follow(r, m)
-	default:
-		m = s.upstream.ask(w.RemoteAddr().Network(), r, m)
-	}
-	size := dns.MinMsgSize
-	if opt := r.IsEdns0(); opt != nil {
-		size = max(size, int(opt.UDPSize()))
-		if m.IsEdns0() == nil {
-			m.SetEdns0(4096, false)
+func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn, serving *sync.WaitGroup) {
+	b := make([]byte, dns.MaxMsgSize)
+	for {
+		n, from, err := conn.ReadFromUDPAddrPort(b)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue // of one client: an ICMP error came back
 		}
+		answer, outside := s.responder.respond(b[:n], true)
+		if outside {
+			s.forwardUDP(ctx, conn, from, append([]byte(nil), b[:n]...), serving)
+			continue
+		}
+		s.reply(conn, from, answer)
 	}
-	if w.RemoteAddr().Network() == "udp" {
-		m.Truncate(size)
-	}
-	m.Compress = true
-	_ = w.WriteMsg(m) // a client that went away
 }
 
-// follow adds what the name of an ExternalName service means, so that clients need not ask again.
-func (s *Server) follow(r, m *dns.Msg) {
-	q := r.Question[0]
-	if len(m.Answer) != 1 || q.Qtype != dns.TypeA && q.Qtype != dns.TypeAAAA {
+func (s *Server) reply(conn *net.UDPConn, to netip.AddrPort, answer []byte) {
+	if answer == nil {
 		return
 	}
-	alias, ok := m.Answer[0].(*dns.CNAME)
-	if !ok {
+	if _, err := conn.WriteToUDPAddrPort(answer, to); err != nil && !errors.Is(err, net.ErrClosed) {
+		s.cfg.Log.Debug("DNS answer not sent", "client", to, "error", err)
+	}
+}
+
+// forwardUDP asks outside beside the reader; when too many wait already it refuses.
+func (s *Server) forwardUDP(ctx context.Context, conn *net.UDPConn, from netip.AddrPort, query []byte, serving *sync.WaitGroup) {
+	select {
+	case s.outside <- struct{}{}:
+	default:
+		s.reply(conn, from, refusal(query, dns.RcodeServerFailure))
 		return
 	}
-	next := r.Copy()
-	next.Question[0].Name = alias.Target
-	reply := new(dns.Msg)
-	reply.SetReply(next)
-	if !s.zone.answer(next.Question[0], reply) {
-		reply = s.upstream.ask("udp", next, reply)
+	serving.Go(func() {
+		defer func() { <-s.outside }()
+		s.reply(conn, from, s.responder.resolve(ctx, query, true))
+	})
+}
+
+func (s *Server) serveTCP(ctx context.Context, l net.Listener) {
+	var streams sync.WaitGroup
+	defer streams.Wait()
+	slots := make(chan struct{}, maxStreams)
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				s.cfg.Log.Error("DNS over TCP ended", "error", err)
+			}
+			return
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			_ = conn.Close() // too many clients: this one asks again
+			continue
+		}
+		streams.Go(func() {
+			defer func() { <-slots }()
+			s.stream(ctx, conn)
+		})
 	}
-	if reply.Rcode == dns.RcodeSuccess {
-		m.Answer = append(m.Answer, reply.Answer...)
+}
+
+// stream answers the queries of one connection in turn.
+func (s *Server) stream(ctx context.Context, conn net.Conn) {
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	for {
+		if err := conn.SetDeadline(time.Now().Add(streamIdle)); err != nil {
+			return
+		}
+		query, err := readTCP(conn)
+		if err != nil {
+			return
+		}
+		answer, outside := s.responder.respond(query, false)
+		if outside {
+			answer = s.responder.resolve(ctx, query, false)
+		}
+		if answer == nil || writeTCP(conn, answer) != nil {
+			return
+		}
 	}
 }

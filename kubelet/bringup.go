@@ -222,6 +222,7 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, starts []plan.Start,
 			p.refs[i] = starts[i].Container.Image
 			if w.k.cfg.Puller != nil {
 				p.refs[i], p.errs[i] = w.k.cfg.Puller.Ensure(ctx, pod, starts[i].Container, cfg)
+				w.k.node.ImagesChanged()
 			}
 		})
 	}

@@ -164,6 +164,7 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := k.build(); err != nil {
 		return nil, err
 	}
+	cfg.Informers.Core().V1().Nodes().Informer() // of the node's record
 	services := cfg.Informers.Core().V1().Services()
 	k.services = services.Lister()
 	k.synced = []cache.InformerSynced{services.Informer().HasSynced, cfg.Pods.Informer().HasSynced}
@@ -180,13 +181,13 @@ func (k *Kubelet) build() error {
 		}
 		k.groups = g
 	}
-	k.reader = &cri.Reader{Runtime: cfg.Runtime, Log: k.log}
+	k.reader = &cri.Reader{Runtime: cfg.Runtime, Log: k.log, Lost: func() { k.node.Look() }}
 	k.statuses = newStatusWriter(cfg.Client, k.log)
 	k.prober = probe.New(probe.Config{Tester: &probe.Handlers{Runtime: cfg.Runtime}, Changed: k.poke, Log: k.log, Restart: true,
 		Event: func(t *probe.Target, reason, message string) {
 			k.event(t.Pod, t.Container.Name, corev1.EventTypeWarning, reason, message)
 		}})
-	n, err := node.New(node.Config{Client: cfg.Client, Runtime: cfg.Runtime, Images: cfg.Images, Name: cfg.NodeName, IPs: cfg.NodeIPs,
+	n, err := node.New(node.Config{Client: cfg.Client, Nodes: cfg.Informers.Core().V1().Nodes(), Runtime: cfg.Runtime, Images: cfg.Images, Name: cfg.NodeName, IPs: cfg.NodeIPs,
 		Root: cfg.Root, MaxPods: cfg.MaxPods, Labels: cfg.Labels, Taints: cfg.Taints, Port: cfg.Port, Version: cfg.Version,
 		Reserved: cfg.Reserved, Thresholds: cfg.Eviction, Recorder: cfg.Recorder, Log: k.log, Pressure: k.relieve})
 	if err != nil {
@@ -198,7 +199,7 @@ func (k *Kubelet) build() error {
 	return nil
 }
 
-// Ready is closed once the agent has adopted what runs and its node is registered.
+// Ready is closed once the agent has adopted what runs and the API server knows the node as ready.
 func (k *Kubelet) Ready() <-chan struct{} { return k.ready }
 
 // Run works until ctx ends. It leaves every container running.
@@ -223,7 +224,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	}
 	if cache.WaitForCacheSync(ctx.Done(), handle.HasSynced) {
 		k.adopt(ctx)
-		group.Go(func() error { k.reader.Watch(ctx, k.look, k.lookAll); return nil })
+		group.Go(func() error { k.reader.Watch(ctx, k.look, func() { k.lookAll(); k.node.Look() }); return nil })
 		group.Go(func() error { return k.announce(ctx) })
 	}
 	err = group.Wait() // ends with ctx; workers follow it
@@ -233,7 +234,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 
 func (k *Kubelet) announce(ctx context.Context) error {
 	select {
-	case <-k.node.Registered():
+	case <-k.node.Ready():
 		close(k.ready)
 	case <-ctx.Done():
 	}
@@ -242,7 +243,7 @@ func (k *Kubelet) announce(ctx context.Context) error {
 
 // learnRuntime waits for the runtime to answer.
 func (k *Kubelet) learnRuntime(ctx context.Context) error {
-	const wait = time.Second
+	const wait = 50 * time.Millisecond
 	for ctx.Err() == nil {
 		v, err := k.cfg.Runtime.Version(ctx, &runtimeapi.VersionRequest{}, grpc.WaitForReady(true))
 		if err == nil {

@@ -3,8 +3,10 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -53,7 +55,7 @@ func dropFlows(s *staleFlows) error {
 
 // udpOnly finds the stale flows of a change; nil when no UDP frontend changed.
 func udpOnly(c *change) *staleFlows {
-	s := &staleFlows{gone: map[frontend][]endpoint{}, fresh: map[frontend]bool{}}
+	s := newStale()
 	for f, list := range c.gone {
 		if f.proto == udp {
 			s.gone[f] = list
@@ -67,5 +69,42 @@ func udpOnly(c *change) *staleFlows {
 	if len(s.gone)+len(s.fresh) == 0 {
 		return nil
 	}
+	return s
+}
+
+// flows collects what is stale until somebody has time to drop it.
+type flows struct {
+	wake chan struct{} // of size 1
+
+	mu      sync.Mutex
+	pending *staleFlows
+}
+
+func newFlows() *flows {
+	return &flows{wake: make(chan struct{}, 1), pending: newStale()}
+}
+
+func newStale() *staleFlows {
+	return &staleFlows{gone: map[frontend][]endpoint{}, fresh: map[frontend]bool{}}
+}
+
+func (f *flows) add(s *staleFlows) {
+	f.mu.Lock()
+	for front, list := range s.gone {
+		f.pending.gone[front] = append(f.pending.gone[front], list...)
+	}
+	maps.Copy(f.pending.fresh, s.fresh)
+	f.mu.Unlock()
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (f *flows) take() *staleFlows {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.pending
+	f.pending = newStale()
 	return s
 }

@@ -123,7 +123,9 @@ func (k *kernel) constant(conn *nftables.Conn) {
 	rule(out, nft.ToThisHost(), nft.Verdicts(k.sets[insidePorts], byPort...))
 	rule(out, goTo("route"))
 
-	rule(&nftables.Chain{Table: k.table, Name: "refuse"}, nft.Reject())
+	refuse := &nftables.Chain{Table: k.table, Name: "refuse"}
+	rule(refuse, nft.ResetTCP())
+	rule(refuse, nft.Reject())
 	for _, c := range []*nftables.Chain{
 		base("refuse-prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -95),
 		base("refuse-output", nftables.ChainTypeFilter, nftables.ChainHookOutput, -95),

@@ -48,6 +48,7 @@ type Proxy struct {
 	picks  map[pick]struct{} // ever used
 	sticky bool              // a pick with affinity was ever used
 	synced []cache.InformerSynced
+	flows  *flows
 	ready  chan struct{}
 	wake   chan struct{} // of size 1: something is dirty
 
@@ -72,7 +73,7 @@ func New(cfg Config) (*Proxy, error) {
 		cfg.Recorder = host.Discard
 	}
 	p := &Proxy{cfg: cfg, kernel: newKernel(cfg.Table, cfg.PodCIDR), rules: newRules(), picks: map[pick]struct{}{},
-		ready: make(chan struct{}), wake: make(chan struct{}, 1),
+		flows: newFlows(), ready: make(chan struct{}), wake: make(chan struct{}, 1),
 		services: map[owner]*corev1.Service{}, slices: map[owner]map[string]*discoveryv1.EndpointSlice{}, dirty: map[owner]struct{}{}}
 	if err := p.listen(cfg.Informers.Core().V1().Services().Informer(), p.onService); err != nil {
 		return nil, fmt.Errorf("watch services: %w", err)
@@ -161,6 +162,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err := p.cfg.Recorder.Record(host.Change{Kind: host.Table, Name: "ip " + p.cfg.Table}); err != nil {
 		return fmt.Errorf("record table: %w", err)
 	}
+	var dropping sync.WaitGroup
+	dropping.Go(func() { p.dropStale(ctx) })
+	defer dropping.Wait()
 	whole, retry := true, firstRetry
 	for {
 		err := p.sync(whole)
@@ -219,9 +223,11 @@ func (p *Proxy) sync(whole bool) error {
 	if c.empty() {
 		return nil
 	}
+	began := time.Now()
 	if err := p.kernel.apply(c); err != nil {
 		return err
 	}
+	p.cfg.Log.Debug("service rules changed", "removed", len(c.remove), "added", len(c.add), "took", time.Since(began))
 	p.forgetFlows(c)
 	return nil
 }
@@ -259,13 +265,26 @@ func (p *Proxy) compute(o owner, c *change) []owner {
 // a client its time-out, not correctness of the rules.
 func (p *Proxy) forgetFlows(c *change) {
 	if s := udpOnly(c); s != nil {
-		if err := dropFlows(s); err != nil {
-			p.cfg.Log.Warn("UDP flows to endpoints that are gone remain", "error", err)
-		}
+		p.flows.add(s)
 	}
 	if len(c.gone) > 0 && p.sticky {
 		if err := p.kernel.forgetMemory(c); err != nil {
 			p.cfg.Log.Warn("clients may be sent to endpoints that are gone", "error", err)
+		}
+	}
+}
+
+// dropStale ends flows beside the transactions: reading the connection table takes
+// milliseconds, however few connections there are.
+func (p *Proxy) dropStale(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.flows.wake:
+		}
+		if err := dropFlows(p.flows.take()); err != nil {
+			p.cfg.Log.Warn("UDP flows to endpoints that are gone remain", "error", err)
 		}
 	}
 }

@@ -1,182 +1,248 @@
-// Package patch turns what a client sent into objects: bodies are decoded, patches are
-// applied to what is there, and the ownership of fields is kept (server-side apply,
-// KEP-555).
-//
-// The one idea: everything here is a function of bytes and read-only objects; nothing
-// knows of HTTP or storage. Errors are the Status that the client shall see.
-//
-// Used by apiserver.
 package patch
 
 import (
-	"encoding/json"
+	"bytes"
+	"errors"
 	"fmt"
 	"mime"
-	"net/http"
+	"reflect"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
-// Media types of bodies.
+// Media types of request bodies.
 const (
-	typeJSON     = "application/json"
-	typeYAML     = "application/yaml"
-	typeProtobuf = "application/vnd.kubernetes.protobuf"
+	mediaJSON     = "application/json"
+	mediaYAML     = "application/yaml"
+	mediaProtobuf = "application/vnd.kubernetes.protobuf"
 )
 
-// maxDepth bounds how deeply a body may be nested.
-const maxDepth = 512
+// protobufMagic opens every protobuf body; a runtime.Unknown follows.
+var protobufMagic = []byte("k8s\x00")
 
-// Decode reads a body into an object of the wanted kind. validation says what becomes of
-// fields that are unknown or there twice: Strict refuses, Warn returns warnings.
-func Decode(want schema.GroupVersionKind, into runtime.Object, contentType string, body []byte, validation string) (warnings []string, err error) {
-	media := typeJSON
-	if contentType != "" {
-		if media, _, err = mime.ParseMediaType(contentType); err != nil {
-			media = contentType
-		}
-	}
-	var strict []string
-	switch media {
-	case typeProtobuf:
-		return nil, decodeProtobuf(want, into, body)
-	case typeYAML:
-		strict, body, err = fromYAML(body)
-	case typeJSON:
-	default:
-		return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "",
-			"the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf", 0, true)
-	}
-	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
-	}
-	more, err := decodeJSON(want, into, body)
-	if err != nil {
-		return nil, err
-	}
-	return verdict(want, append(strict, more...), validation)
-}
-
-// verdict does with strict decoding's findings what the client asked for.
-func verdict(want schema.GroupVersionKind, findings []string, validation string) ([]string, error) {
-	if len(findings) == 0 {
-		return nil, nil
-	}
-	switch validation {
-	case metav1.FieldValidationStrict:
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: strict decoding error: %s",
-			want.Kind, want.Version, want.Kind, strings.Join(findings, ", ")))
-	case metav1.FieldValidationWarn:
-		return findings, nil
-	}
-	return nil, nil
-}
-
-func fromYAML(body []byte) (findings []string, out []byte, err error) {
-	out, err = yaml.YAMLToJSONStrict(body)
-	if err == nil {
-		return nil, out, nil
-	}
-	lax, laxErr := yaml.YAMLToJSON(body)
-	if laxErr != nil {
-		return nil, nil, laxErr
-	}
-	return []string{err.Error()}, lax, nil // keys that are there twice
-}
-
-func decodeJSON(want schema.GroupVersionKind, into runtime.Object, body []byte) (findings []string, err error) {
-	refuse := func(err error) error {
-		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", want.Kind, want.Version, want.Kind, err))
-	}
-	if err := checkDepth(body); err != nil {
-		return nil, refuse(err)
-	}
-	var meta metav1.TypeMeta
-	if err := json.Unmarshal(body, &meta); err != nil {
-		return nil, refuse(fmt.Errorf("couldn't get version/kind; json parse error: %w", err))
-	}
-	if err := checkKind(want, meta.APIVersion, meta.Kind); err != nil {
-		return nil, err
-	}
-	strict, err := kjson.UnmarshalStrict(body, into)
-	if err != nil {
-		return nil, refuse(err)
-	}
-	into.GetObjectKind().SetGroupVersionKind(want)
-	for _, f := range strict {
-		findings = append(findings, f.Error())
-	}
-	return findings, nil
-}
-
-// checkKind: a body may leave its kind out, but not name another.
-func checkKind(want schema.GroupVersionKind, version, kind string) error {
-	expected, _ := want.ToAPIVersionAndKind()
-	if version != "" && version != expected {
-		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", version, expected))
-	}
-	if kind != "" && kind != want.Kind {
-		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: converting (%s) to (%s): unknown conversion", kind, version, want.Kind, kind, want.Kind))
-	}
-	return nil
-}
-
-// checkDepth refuses bodies nested so deeply that decoding them would exhaust the stack.
-func checkDepth(body []byte) error {
-	depth, inText, escaped := 0, false, false
-	for _, c := range body {
-		switch {
-		case escaped:
-			escaped = false
-		case inText:
-			escaped = c == '\\'
-			inText = c != '"'
-		case c == '"':
-			inText = true
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return fmt.Errorf("exceeded max depth of %d", maxDepth)
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return nil
-}
-
-// message is what generated types can do.
-type message interface {
+// protobufMessage is what the generated types implement.
+type protobufMessage interface {
 	Reset()
 	Unmarshal([]byte) error
 }
 
+// Decode reads a request body into the object that the request's path calls for. A body
+// may leave out apiVersion and kind (but not that of a custom resource); what it states
+// must be want. validation is the request's fieldValidation: under "Strict" unknown and
+// duplicate fields are an error, under "Warn" (or "") they are the warnings returned, under
+// "Ignore" they are not looked for. An empty contentType is JSON. Errors are *apierrors.StatusError: 400 for
+// what cannot be read, 415 for a content type nobody speaks. The caller bounds the body.
+func Decode(want schema.GroupVersionKind, into runtime.Object, contentType string, body []byte, validation string) (warnings []string, err error) {
+	media := mediaJSON
+	if contentType != "" {
+		if media, _, err = mime.ParseMediaType(contentType); err != nil {
+			return nil, unsupported(contentType)
+		}
+	}
+	switch media {
+	case mediaProtobuf:
+		return nil, decodeProtobuf(want, into, body)
+	case mediaJSON:
+		return decodeText(want, into, body, body, nil, validation)
+	case mediaYAML, "application/x-yaml", "text/yaml":
+		return decodeYAML(want, into, body, validation)
+	}
+	return nil, unsupported(contentType)
+}
+
+func unsupported(contentType string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: 415, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s; got %q", mediaJSON, mediaYAML, mediaProtobuf, contentType),
+	}}
+}
+
+func decodeYAML(want schema.GroupVersionKind, into runtime.Object, body []byte, validation string) ([]string, error) {
+	if utilyaml.IsJSONBuffer(body) && body[0] == '{' {
+		// JSON is YAML; the JSON parser finds more, faster. Only if that fails is it read as YAML.
+		if warnings, err := decodeText(want, into, body, body, nil, validation); err == nil {
+			return warnings, nil
+		}
+		reset(into)
+	}
+	data, err := yaml.YAMLToJSON(body)
+	if err != nil {
+		return nil, unreadable(want, metav1.TypeMeta{}, body, err)
+	}
+	var strict []error
+	if validation != metav1.FieldValidationIgnore {
+		if _, err := yaml.YAMLToJSONStrict(body); err != nil {
+			strict = append(strict, err)
+		}
+	}
+	return decodeText(want, into, data, body, strict, validation)
+}
+
+// decodeText decodes JSON data; body is what the client sent, for messages, and strict
+// what an earlier step found.
+func decodeText(want schema.GroupVersionKind, into runtime.Object, data, body []byte, strict []error, validation string) ([]string, error) {
+	found, err := unmarshal(data, into, validation)
+	strict = append(strict, found...)
+	if err != nil {
+		var stated metav1.TypeMeta
+		// The first error stands; this only finds out what the client believed to send.
+		_ = kjson.UnmarshalCaseSensitivePreserveInts(data, &stated)
+		if err2 := checkKind(want, into, stated, body); err2 != nil {
+			return nil, err2
+		}
+		return nil, unreadable(want, stated, body, err)
+	}
+	gv, kind := into.GetObjectKind().GroupVersionKind().ToAPIVersionAndKind()
+	if u, ok := into.(*unstructured.Unstructured); ok {
+		gv, kind = u.GetAPIVersion(), u.GetKind()
+	}
+	if err := checkKind(want, into, metav1.TypeMeta{APIVersion: gv, Kind: kind}, body); err != nil {
+		return nil, err
+	}
+	into.GetObjectKind().SetGroupVersionKind(want)
+	if len(strict) == 0 || validation == metav1.FieldValidationIgnore {
+		return nil, nil
+	}
+	if validation == metav1.FieldValidationStrict {
+		return nil, unreadable(want, metav1.TypeMeta{APIVersion: want.GroupVersion().String(), Kind: want.Kind}, body, runtime.NewStrictDecodingError(strict))
+	}
+	return texts(strict), nil
+}
+
+// unmarshal decodes JSON; strict errors are looked for unless validation is "Ignore".
+func unmarshal(data []byte, into runtime.Object, validation string) (strict []error, err error) {
+	var target any = into
+	u, custom := into.(*unstructured.Unstructured)
+	content := map[string]any{}
+	if custom {
+		target = &content
+	}
+	if validation == metav1.FieldValidationIgnore {
+		err = kjson.UnmarshalCaseSensitivePreserveInts(data, target)
+	} else {
+		strict, err = kjson.UnmarshalStrict(data, target)
+	}
+	if custom {
+		if content == nil {
+			content = map[string]any{}
+		}
+		u.Object = content
+	}
+	return strict, err
+}
+
 func decodeProtobuf(want schema.GroupVersionKind, into runtime.Object, body []byte) error {
-	raw, found := strings.CutPrefix(string(body), "k8s\x00")
-	if !found {
-		return apierrors.NewBadRequest("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
+	if len(body) == 0 {
+		return unreadable(want, metav1.TypeMeta{}, body, errors.New("empty data"))
+	}
+	raw, ok := bytes.CutPrefix(body, protobufMagic)
+	if !ok {
+		return unreadable(want, metav1.TypeMeta{}, body, fmt.Errorf("provided data does not appear to be a protobuf message, expected prefix %v", protobufMagic))
+	}
+	message, ok := into.(protobufMessage)
+	if !ok {
+		return apierrors.NewGenericServerResponse(415, "", schema.GroupResource{}, "", fmt.Sprintf("%s cannot be sent as %s", want.Kind, mediaProtobuf), 0, false)
 	}
 	var envelope runtime.Unknown
-	if err := envelope.Unmarshal([]byte(raw)); err != nil {
-		return apierrors.NewBadRequest("decode protobuf: " + err.Error())
+	if err := envelope.Unmarshal(raw); err != nil {
+		return unreadable(want, metav1.TypeMeta{}, body, err)
 	}
-	if err := checkKind(want, envelope.APIVersion, envelope.Kind); err != nil {
+	stated := metav1.TypeMeta{APIVersion: envelope.APIVersion, Kind: envelope.Kind}
+	if err := checkKind(want, into, stated, body); err != nil {
 		return err
 	}
-	m, ok := into.(message)
-	if !ok {
-		return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "",
-			fmt.Sprintf("%s has no protobuf form; send JSON", want.Kind), 0, true)
+	// Of all kinds only the schemas of custom resources hold themselves.
+	if want.Group == "apiextensions.k8s.io" && tooDeep(envelope.Raw) {
+		return unreadable(want, stated, body, errors.New("exceeded max depth"))
 	}
-	m.Reset()
-	if err := m.Unmarshal(envelope.Raw); err != nil {
-		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", want.Kind, want.Version, want.Kind, err))
+	message.Reset()
+	if err := message.Unmarshal(envelope.Raw); err != nil {
+		return unreadable(want, stated, body, err)
 	}
 	into.GetObjectKind().SetGroupVersionKind(want)
 	return nil
+}
+
+// checkKind compares what a body says it is with what its path calls for.
+func checkKind(want schema.GroupVersionKind, into runtime.Object, stated metav1.TypeMeta, body []byte) error {
+	if _, custom := into.(*unstructured.Unstructured); custom {
+		if stated.Kind == "" {
+			return unreadable(want, stated, body, runtime.NewMissingKindErr(string(body)))
+		}
+		if stated.APIVersion == "" {
+			return unreadable(want, stated, body, runtime.NewMissingVersionErr(string(body)))
+		}
+	}
+	gv, err := schema.ParseGroupVersion(stated.APIVersion)
+	if err != nil {
+		return unreadable(want, metav1.TypeMeta{}, body, err)
+	}
+	if stated.Kind != "" && stated.Kind != want.Kind {
+		if gv.Empty() {
+			gv = want.GroupVersion()
+		}
+		return unreadable(want, metav1.TypeMeta{APIVersion: gv.String(), Kind: stated.Kind}, body,
+			fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", gv.Version, stated.Kind, want.Version, want.Kind))
+	}
+	if !gv.Empty() && gv != want.GroupVersion() {
+		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gv, want.GroupVersion()))
+	}
+	return nil
+}
+
+// unreadable is the 400 for a body that is not what is wanted; stated is what it says it is.
+func unreadable(want schema.GroupVersionKind, stated metav1.TypeMeta, body []byte, cause error) error {
+	if stated.Kind != "" {
+		gv, err := schema.ParseGroupVersion(stated.APIVersion)
+		if err != nil || gv.Empty() {
+			gv = want.GroupVersion()
+		}
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", stated.Kind, gv.Version, want.Kind, cause))
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, cause, summary(body)))
+}
+
+// summary shows the first 30 bytes of a body: as text, or in hex if it is protobuf.
+func summary(body []byte) string {
+	const most = 30
+	switch {
+	case len(body) == 0:
+		return "<empty>"
+	case body[0] == '{' && len(body) > most:
+		return string(body[:most]) + " ..."
+	case body[0] == '{':
+		return string(body)
+	case len(body) > most:
+		return fmt.Sprintf("%x ...", body[:most])
+	}
+	return fmt.Sprintf("%x", body)
+}
+
+func reset(obj runtime.Object) {
+	if v := reflect.ValueOf(obj); v.Kind() == reflect.Pointer && !v.IsNil() {
+		v.Elem().SetZero()
+	}
+}
+
+// texts gives each error once, in order.
+func texts(errs []error) []string {
+	seen := make(map[string]bool, len(errs))
+	var out []string
+	for _, err := range errs {
+		// The YAML parser reports several lines in one error; a header is one line.
+		text := strings.Join(strings.Fields(err.Error()), " ")
+		if !seen[text] {
+			seen[text] = true
+			out = append(out, text)
+		}
+	}
+	return out
 }

@@ -2,139 +2,170 @@ package patch
 
 import (
 	"fmt"
-	"net/http"
+	"reflect"
 	"sync"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	"k8s.io/client-go/applyconfigurations"
-	"sigs.k8s.io/yaml"
+	applyconfigurations "k8s.io/client-go/applyconfigurations"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/proa-dev/proa/apis/api"
 )
 
-// Fields keeps the ownership of the fields of one kind's objects. Safe for concurrent use.
+// Fields keeps metadata.managedFields right for one kind. It is safe for concurrent use.
 type Fields struct {
-	kind      *api.Kind
-	scheme    *runtime.Scheme
-	converter managedfields.TypeConverter
-	mu        sync.Mutex
-	managers  map[string]*managedfields.FieldManager // by subresource
+	kind     *api.Kind
+	types    managedfields.TypeConverter
+	version  string   // of the entries: "apps/v1"
+	plain    bool     // the kind has a Go type with ObjectMeta
+	managers sync.Map // subresource -> *managedfields.FieldManager
 }
 
-// types is the schema of the built-in kinds, read once.
-var types struct {
-	once      sync.Once
-	converter managedfields.TypeConverter
-}
-
-// NewFields makes the manager of a kind. The first one reads the schema of all kinds.
+// NewFields makes the Fields of a kind. A kind whose schema client-go does not carry (custom
+// resources) is merged with lists taken as a whole. The first call in a process reads the schemas of all
+// kinds.
 func NewFields(kind *api.Kind, scheme *runtime.Scheme) (*Fields, error) {
-	f := &Fields{kind: kind, scheme: scheme, managers: map[string]*managedfields.FieldManager{}}
-	if scheme.Recognizes(kind.GroupVersionKind) {
-		types.once.Do(func() { types.converter = applyconfigurations.NewTypeConverter(scheme) })
-		f.converter = types.converter
-	} else {
-		f.converter = managedfields.NewDeducedTypeConverter()
+	f := &Fields{kind: kind, types: applyconfigurations.NewTypeConverter(scheme), version: kind.GroupVersion().String()}
+	_, accessible := kind.New().(metav1.ObjectMetaAccessor)
+	f.plain = accessible && kind.Type != reflect.TypeFor[unstructured.Unstructured]()
+	if _, err := f.types.ObjectToTyped(kind.New()); err != nil {
+		f.types = managedfields.NewDeducedTypeConverter()
+	}
+	if _, err := f.manager(""); err != nil {
+		return nil, err
 	}
 	return f, nil
 }
 
+// manager gives the library's field manager for a subresource.
 func (f *Fields) manager(subresource string) (*managedfields.FieldManager, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if m := f.managers[subresource]; m != nil {
-		return m, nil
+	if m, ok := f.managers.Load(subresource); ok {
+		return m.(*managedfields.FieldManager), nil
 	}
+	one := identity{f.kind}
 	gv := f.kind.GroupVersion()
-	m, err := managedfields.NewDefaultFieldManager(f.converter, single{}, defaulter{f.kind}, f.scheme, f.kind.GroupVersionKind, gv, subresource, nil)
+	m, err := managedfields.NewDefaultFieldManager(f.types, one, one, one, f.kind.GroupVersionKind, gv, subresource, f.ignored(subresource))
 	if err != nil {
-		return nil, fmt.Errorf("field manager of %s: %w", f.kind.GroupVersionKind.Kind, err)
+		return nil, fmt.Errorf("make the field manager of %s: %w", f.kind.Kind, err)
 	}
-	f.managers[subresource] = m
-	return m, nil
+	kept, _ := f.managers.LoadOrStore(subresource, m)
+	return kept.(*managedfields.FieldManager), nil
 }
 
-// Written notes who owns what after a create (live nil), update or patch.
+// ignored names what a write by this path cannot change and therefore does not come to own.
+func (f *Fields) ignored(subresource string) map[fieldpath.APIVersion]fieldpath.Filter {
+	var field string
+	switch {
+	case !f.kind.HasStatus:
+		return nil
+	case subresource == "":
+		field = "status"
+	case subresource == "status":
+		field = "spec"
+	default:
+		return nil
+	}
+	set := fieldpath.NewSet(fieldpath.MakePathOrDie(field))
+	return fieldpath.NewExcludeFilterSetMap(map[fieldpath.APIVersion]*fieldpath.Set{
+		fieldpath.APIVersion(f.kind.GroupVersion().String()): set,
+	})
+}
+
+// Written updates managedFields of obj, which a client wrote over live by create (live nil), update or
+// a patch other than apply. manager is the request's field manager, subresource "" or "status"
+// and so on. obj is changed and returned. Where the fields cannot be told apart (an object
+// that breaks its schema) the entries of live are kept: a write never fails for them.
 func (f *Fields) Written(live, obj api.Object, manager, subresource string) (api.Object, error) {
 	m, err := f.manager(subresource)
 	if err != nil {
 		return nil, err
 	}
-	if live == nil {
-		live = f.kind.New()
-	}
-	out, err := m.Update(live, obj, manager)
-	if err != nil {
-		// An object that the schema does not fit is still the client's to store.
-		return obj, nil //nolint:nilerr // as upstream: ownership is best effort on updates
-	}
-	return out.(api.Object), nil
-}
-
-// Apply merges an applied configuration into the live object (nil: none yet).
-func (f *Fields) Apply(live api.Object, body []byte, manager, subresource string, force bool) (api.Object, error) {
-	m, err := f.manager(subresource)
-	if err != nil {
-		return nil, err
-	}
-	applied := &unstructured.Unstructured{Object: map[string]any{}}
-	if err := yaml.Unmarshal(body, &applied.Object); err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
-	}
-	version, kind := f.kind.ToAPIVersionAndKind()
-	if applied.GetAPIVersion() == "" || applied.GetKind() == "" {
-		return nil, apierrors.NewBadRequest("apiVersion and kind must be set in an applied configuration")
-	}
-	if applied.GetAPIVersion() != version || applied.GetKind() != kind {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s, Kind=%s) does not match the expected API version (%s, Kind=%s)",
-			applied.GetAPIVersion(), applied.GetKind(), version, kind))
-	}
-	if len(applied.GetManagedFields()) > 0 {
-		return nil, apierrors.NewBadRequest("metadata.managedFields must be nil")
-	}
-	if live == nil {
-		live = f.kind.New()
-	}
-	out, err := m.Apply(live, applied, manager, force)
-	if err != nil {
-		if apierrors.IsConflict(err) {
-			return nil, err
-		}
-		if status, ok := err.(apierrors.APIStatus); ok { //nolint:errorlint // the library returns it bare
-			return nil, &apierrors.StatusError{ErrStatus: status.Status()}
-		}
-		return nil, apierrors.NewGenericServerResponse(http.StatusInternalServerError, "apply", schema.GroupResource{}, "", err.Error(), 0, false)
-	}
-	obj, ok := out.(api.Object)
-	if !ok {
-		return nil, fmt.Errorf("applied %s is a %T", kind, out)
-	}
 	obj.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)
+	before, after, same, ok := f.trim(live, obj)
+	switch {
+	case same && ok:
+		obj.SetManagedFields(live.GetManagedFields())
+		return obj, nil
+	case !ok:
+		before, after = f.whole(live), obj
+	}
+	done, err := m.Update(before, after, manager)
+	if err != nil {
+		obj.SetManagedFields(before.GetManagedFields())
+		return obj, nil
+	}
+	obj.SetManagedFields(done.(api.Object).GetManagedFields())
 	return obj, nil
 }
 
-// single is the conversion between versions of a kind of which there is one.
-type single struct{}
+// whole is live with its kind set, or an empty object for nil.
+func (f *Fields) whole(live api.Object) api.Object {
+	if live == nil {
+		return f.kind.New()
+	}
+	if live.GetObjectKind().GroupVersionKind() == f.kind.GroupVersionKind {
+		return live
+	}
+	live = live.DeepCopyObject().(api.Object)
+	live.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)
+	return live
+}
 
-func (single) Convert(in, out, _ any) error {
-	return fmt.Errorf("no conversion from %T to %T", in, out)
+// identity is the conversion between the versions of a kind that has one: none at all.
+type identity struct{ kind *api.Kind }
+
+var (
+	_ runtime.ObjectConvertor = identity{}
+	_ runtime.ObjectDefaulter = identity{}
+	_ runtime.ObjectCreater   = identity{}
+)
+
+// Default leaves the object alone: the pipeline sets defaults after Apply, as for every write.
+func (identity) Default(runtime.Object) {}
+
+func (i identity) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
+	if gvk != i.kind.GroupVersionKind {
+		return nil, runtime.NewNotRegisteredErrForKind("the kind "+i.kind.Kind, gvk)
+	}
+	return i.kind.New(), nil
 }
-func (single) ConvertToVersion(in runtime.Object, _ runtime.GroupVersioner) (runtime.Object, error) {
-	return in, nil
+
+// ConvertToVersion turns the library's schemaless objects into the kind's Go type.
+func (i identity) ConvertToVersion(in runtime.Object, target runtime.GroupVersioner) (runtime.Object, error) {
+	gvk := in.GetObjectKind().GroupVersionKind()
+	if to, ok := target.KindForGroupVersionKinds([]schema.GroupVersionKind{gvk}); !ok || to != gvk || gvk != i.kind.GroupVersionKind {
+		return nil, runtime.NewNotRegisteredErrForTarget("the kind "+i.kind.Kind, i.kind.Type, target)
+	}
+	loose, ok := in.(*unstructured.Unstructured)
+	if !ok || i.kind.Type == reflect.TypeFor[unstructured.Unstructured]() {
+		return in, nil
+	}
+	obj := i.kind.New()
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(loose.Object, obj); err != nil {
+		return nil, fmt.Errorf("convert %s to its type: %w", gvk.Kind, err)
+	}
+	return obj, nil
 }
-func (single) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string) (string, string, error) {
+
+func (i identity) Convert(in, out, context any) error {
+	return runtime.NewNotRegisteredErrForType("the kind "+i.kind.Kind, reflect.TypeOf(in))
+}
+
+func (i identity) ConvertFieldLabel(gvk schema.GroupVersionKind, label, value string) (string, string, error) {
 	return label, value, nil
 }
 
-// defaulter fills in a kind's defaults.
-type defaulter struct{ kind *api.Kind }
-
-func (d defaulter) Default(in runtime.Object) {
-	if obj, ok := in.(api.Object); ok {
-		d.kind.Default(obj)
+// forgets says that a client asks to forget all managers: by an empty list or one empty entry.
+func forgets(entries []metav1.ManagedFieldsEntry) bool {
+	switch len(entries) {
+	case 0:
+		return entries != nil
+	case 1:
+		return entries[0] == metav1.ManagedFieldsEntry{}
 	}
+	return false
 }

@@ -5,149 +5,156 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/mergepatch"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
 	"github.com/proa-dev/proa/apis/api"
 )
 
-// Limits of what a patch may do.
 const (
-	maxOperations = 10_000
-	maxResult     = 3 << 20 // bytes of the patched object
+	// maxOperations bounds a JSON patch, as upstream does.
+	maxOperations = 10000
+	// maxObject bounds what a patch may make of an object, in bytes of JSON: what a request
+	// body may hold.
+	maxObject = 3 << 20
 )
 
-// JSON applies a JSON patch (RFC 6902).
+// limitCopies has the JSON patch library bound what its copy operations add up to; the
+// library keeps the limit in a variable of its package.
+var limitCopies = sync.OnceFunc(func() { jsonpatch.AccumulatedCopySizeLimit = maxObject })
+
+// JSON applies a JSON patch (RFC 6902) to a copy of live. validation is the request's
+// fieldValidation: see Decode. Errors are *apierrors.StatusError: 400 for what is no patch, 413 for one of
+// too many operations, 422 for one that does not fit the object or makes no valid one of it.
 func JSON(kind *api.Kind, live api.Object, body []byte, validation string) (api.Object, []string, error) {
-	p, err := jsonpatch.DecodePatch(asJSON(body))
-	if err != nil {
-		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
-	}
-	if len(p) > maxOperations {
-		return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(p)))
-	}
-	old, err := json.Marshal(live)
+	limitCopies()
+	strict, err := duplicates(body, &[]any{}, validation, "json patch ")
 	if err != nil {
 		return nil, nil, err
 	}
-	var copied *jsonpatch.AccumulatedCopySizeError
-	patched, err := p.Apply(old)
+	operations, err := jsonpatch.DecodePatch(body)
 	if err != nil {
-		if errors.As(err, &copied) {
-			return nil, nil, apierrors.NewRequestEntityTooLargeError(err.Error())
-		}
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	if len(operations) > maxOperations {
+		return nil, nil, apierrors.NewRequestEntityTooLargeError(
+			fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(operations)))
+	}
+	before, err := json.Marshal(live)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode the object to patch: %w", err)
+	}
+	after, err := operations.Apply(before)
+	if err != nil {
 		return nil, nil, unprocessable(err)
 	}
-	return decoded(kind, patched, validation)
+	return patched(kind, after, strict, validation)
 }
 
-// Merge applies a JSON merge patch (RFC 7386).
+// Merge applies a JSON merge patch (RFC 7386) to a copy of live; otherwise as JSON.
 func Merge(kind *api.Kind, live api.Object, body []byte, validation string) (api.Object, []string, error) {
-	body = asJSON(body)
-	var shape map[string]any
-	findings, err := kjson.UnmarshalStrict(body, &shape)
-	if err != nil {
-		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
-	}
-	old, err := json.Marshal(live)
+	strict, err := duplicates(body, &map[string]any{}, validation, "")
 	if err != nil {
 		return nil, nil, err
 	}
-	patched, err := jsonpatch.MergePatch(old, body)
+	before, err := json.Marshal(live)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode the object to patch: %w", err)
+	}
+	after, err := jsonpatch.MergePatch(before, body)
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
-	warnings, err := verdict(kind.GroupVersionKind, texts(findings), validation)
-	if err != nil {
-		return nil, nil, err
-	}
-	obj, more, err := decoded(kind, patched, validation)
-	return obj, append(warnings, more...), err
+	return patched(kind, after, strict, validation)
 }
 
-// Strategic applies a strategic merge patch: lists are merged by the keys that the Go
-// type's tags name.
-func Strategic(kind *api.Kind, live api.Object, body []byte, validation string) (api.Object, []string, error) {
-	body = asJSON(body)
-	var changes map[string]any
-	findings, err := kjson.UnmarshalStrict(body, &changes)
+// duplicates finds the fields that a patch names twice.
+func duplicates(body []byte, into any, validation, prefix string) ([]error, error) {
+	if validation == metav1.FieldValidationIgnore {
+		return nil, nil
+	}
+	strict, err := kjson.UnmarshalStrict(body, into)
 	if err != nil {
-		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 	}
-	warnings, err := verdict(kind.GroupVersionKind, texts(findings), validation)
-	if err != nil {
-		return nil, nil, err
+	if prefix == "" {
+		return strict, nil
 	}
-	raw, err := json.Marshal(live)
-	if err != nil {
-		return nil, nil, err
+	for i, e := range strict {
+		strict[i] = fmt.Errorf("%s%w", prefix, e)
 	}
-	var old map[string]any
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &old); err != nil {
-		return nil, nil, err
-	}
-	merged, err := strategicpatch.StrategicMergeMapPatch(old, changes, live)
-	switch {
-	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
-		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
-		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
-		return nil, nil, apierrors.NewBadRequest(err.Error())
-	case errors.Is(err, mergepatch.ErrNoListOfLists):
-		return nil, nil, unprocessable(err)
-	case err != nil:
-		return nil, nil, unprocessable(err)
-	}
-	patched, err := json.Marshal(merged)
-	if err != nil {
-		return nil, nil, err
-	}
-	obj, more, err := decoded(kind, patched, validation)
-	return obj, append(warnings, more...), err
+	return strict, nil
 }
 
-// asJSON: patches may come as YAML.
-func asJSON(body []byte) []byte {
-	if out, err := yaml.YAMLToJSON(body); err == nil && !json.Valid(body) {
-		return out
-	}
-	return body
-}
-
-func texts(errs []error) []string {
-	var out []string
-	for _, e := range errs {
-		out = append(out, e.Error())
-	}
-	return out
-}
-
-// decoded reads a patched object. It keeps its kind and version, whatever the patch says.
-func decoded(kind *api.Kind, raw []byte, validation string) (api.Object, []string, error) {
-	if len(raw) > maxResult {
-		return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the patched object is larger than the limit of %d bytes", maxResult))
+// patched decodes what a patch made of an object.
+func patched(kind *api.Kind, data []byte, strict []error, validation string) (api.Object, []string, error) {
+	if err := bounded(len(data)); err != nil {
+		return nil, nil, err
 	}
 	obj := kind.New()
-	findings, err := decodeJSON(kind.GroupVersionKind, obj, raw)
+	found, err := unmarshal(data, obj, validation)
 	if err != nil {
-		if apierrors.IsBadRequest(err) {
-			err = apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), field.OmitValueType{}, err.Error())})
-		}
-		return nil, nil, err
+		return nil, nil, invalid(string(data), err)
 	}
-	warnings, err := verdict(kind.GroupVersionKind, findings, validation)
-	if err != nil {
-		err = apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), field.OmitValueType{}, err.Error())})
+	if err := sameKind(kind, obj); err != nil {
+		return nil, nil, invalid(string(data), err)
 	}
+	warnings, err := judge(append(strict, found...), validation, func() string { return string(data) })
 	return obj, warnings, err
 }
 
-func unprocessable(err error) error {
-	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+// sameKind refuses a patch that made another kind of the object, and lets one that removed
+// the kind pass.
+func sameKind(kind *api.Kind, obj api.Object) error {
+	got := obj.GetObjectKind().GroupVersionKind()
+	if got.Kind != "" && got.Kind != kind.Kind || !got.GroupVersion().Empty() && got.GroupVersion() != kind.GroupVersion() {
+		return fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, kind.Version, kind.Kind)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(kind.GroupVersionKind)
+	return nil
 }
+
+// judge makes of strict errors what validation asks for.
+func judge(strict []error, validation string, value func() string) ([]string, error) {
+	switch {
+	case len(strict) == 0 || validation == metav1.FieldValidationIgnore:
+		return nil, nil
+	case validation == metav1.FieldValidationStrict:
+		return nil, invalid(value(), runtime.NewStrictDecodingError(strict))
+	}
+	return texts(strict), nil
+}
+
+// invalid is the 422 for a patch whose outcome is no object of the kind.
+func invalid(value string, cause error) error {
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
+		field.Invalid(field.NewPath("patch"), value, cause.Error()),
+	})
+}
+
+// unprocessable is the 422 for a patch that does not fit the object. The message is the one
+// clients know, which says nothing; the reason is added as a cause.
+func unprocessable(cause error) error {
+	err := apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", "", 0, false)
+	err.ErrStatus.Details.Causes = []metav1.StatusCause{{
+		Type: metav1.CauseTypeFieldValueInvalid, Field: "patch", Message: cause.Error(),
+	}}
+	return err
+}
+
+func bounded(size int) error {
+	if size > maxObject {
+		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the patched object has %d bytes, the limit is %d", size, maxObject))
+	}
+	return nil
+}
+
+// errPanicked stands for a fault of a library on a hostile patch.
+var errPanicked = errors.New("the patch does not fit the object")

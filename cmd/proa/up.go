@@ -30,7 +30,7 @@ namespace of its own with its own container runtime. A second call says that it 
 			if err != nil {
 				return err
 			}
-			if o.Nodes < 1 || o.Nodes > cluster.MaxLocalNodes {
+			if o.Nodes < 0 || o.Nodes > cluster.MaxLocalNodes || o.Nodes == 0 && cmd.Flags().Changed("nodes") {
 				return &flagError{"nodes", fmt.Sprint(o.Nodes), fmt.Sprintf("between 1 and %d", cluster.MaxLocalNodes)}
 			}
 			if !cfg.Node && o.Nodes > 1 {
@@ -48,7 +48,7 @@ namespace of its own with its own container runtime. A second call says that it 
 		},
 	}
 	f.register(cmd.Flags())
-	cmd.Flags().IntVar(&o.Nodes, "nodes", 1, "number of nodes on this machine")
+	cmd.Flags().IntVar(&o.Nodes, "nodes", 0, "number of nodes on this machine (default: as many as before, or 1)")
 	cmd.Flags().DurationVar(&o.Timeout, "timeout", time.Minute, "give up waiting after this")
 	return cmd
 }

@@ -168,6 +168,13 @@ func device(key expr.MetaKey, link string, op expr.CmpOp) []expr.Any {
 // Masquerade is `masquerade fully-random`.
 func Masquerade() []expr.Any { return []expr.Any{&expr.Masq{FullyRandom: true}} }
 
+// ResetTCP is `meta l4proto tcp reject with tcp reset`. Unlike ICMP errors, resets are not
+// limited in rate, so that every client is refused at once.
+func ResetTCP() []expr.Any {
+	return []expr.Any{Proto(1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}
+}
+
 // Reject answers with ICMP port unreachable.
 func Reject() []expr.Any {
 	return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 3}}

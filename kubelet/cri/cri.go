@@ -62,6 +62,7 @@ func Dial(address string) (*grpc.ClientConn, error) {
 type Reader struct {
 	Runtime runtimeapi.RuntimeServiceClient
 	Log     *slog.Logger
+	Lost    func() // called when the event stream of Watch ended; nil: nobody asks
 }
 
 // IsNotFound tells whether the runtime does not know the thing asked for.
@@ -240,6 +241,9 @@ func (r *Reader) Watch(ctx context.Context, changed func(types.UID), relist func
 		}
 		if time.Since(began) > retryMost {
 			wait = retryFirst
+		}
+		if r.Lost != nil {
+			r.Lost()
 		}
 		r.Log.Warn("runtime event stream ended", "error", err, "retry", wait)
 		if !pause(ctx, wait) {

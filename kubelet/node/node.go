@@ -1,8 +1,10 @@
 // Package node keeps the node's own record: it registers the node, renews its lease,
 // writes its status when something changed, and watches memory and disk for pressure.
 //
-// The one idea: the status is computed whole and compared; only a difference, or five
-// minutes, make a write. The kubelet alone calls it.
+// The one idea: the status is computed whole, from what is known already, and compared; only
+// a difference, or five minutes, make a write. The node is known from its informer and the
+// runtime is asked when it may have changed, so that a quiet node costs its lease alone. The
+// kubelet alone calls it.
 package node
 
 import (
@@ -21,6 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -37,6 +40,7 @@ type Thresholds struct {
 // Config of a node's record.
 type Config struct {
 	Client     kubernetes.Interface
+	Nodes      coreinformers.NodeInformer // started by others
 	Runtime    runtimeapi.RuntimeServiceClient
 	Images     runtimeapi.ImageServiceClient
 	Name       string
@@ -57,7 +61,7 @@ type Config struct {
 
 // Times of the record, as upstream's.
 const (
-	leaseEvery    = 10 * time.Second // the one slow timer: lease, pressure, and whether the status changed
+	leaseEvery    = 10 * time.Second // the one slow timer: lease and pressure
 	leaseSeconds  = 40
 	statusEvery   = 5 * time.Minute
 	registerFirst = 100 * time.Millisecond
@@ -71,12 +75,24 @@ type Node struct {
 	Config
 	machine    machine
 	registered chan struct{}
+	ready      chan struct{}
+	wake       chan struct{}
 
-	mu      sync.Mutex
-	node    *corev1.Node // as last read or written
-	written time.Time
-	lease   leaseState
+	mu    sync.Mutex
+	node  *corev1.Node // the newest that is known, read-only
+	asked asked
+
+	// of the loop alone
+	report   report // what the runtime told last
+	written  time.Time
+	lease    leaseState
+	leaseDue time.Time
+	unready  int // looks in a row at which the node was not ready, or not written
+	told     bool
 }
+
+// asked is what of the runtime has to be looked at.
+type asked struct{ status, images bool }
 
 // New reads the machine; it writes nothing.
 func New(cfg Config) (*Node, error) {
@@ -97,11 +113,15 @@ func New(cfg Config) (*Node, error) {
 	if t.InodePercent == 0 {
 		t.InodePercent = 5
 	}
-	return &Node{Config: cfg, machine: m, registered: make(chan struct{})}, nil
+	return &Node{Config: cfg, machine: m, registered: make(chan struct{}), ready: make(chan struct{}),
+		wake: make(chan struct{}, 1), asked: asked{true, true}}, nil
 }
 
 // Registered is closed once the API server has the node.
 func (n *Node) Registered() <-chan struct{} { return n.registered }
+
+// Ready is closed once the API server was told that the node is ready.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // Node is the node as last known; nil before it is registered.
 func (n *Node) Node() *corev1.Node {
@@ -144,39 +164,6 @@ func (n *Node) Allocatable() corev1.ResourceList {
 	return out
 }
 
-// Run registers the node and keeps its record until ctx ends.
-func (n *Node) Run(ctx context.Context) error {
-	if !n.register(ctx) {
-		return nil
-	}
-	close(n.registered)
-	n.Recorder.Event(n.ref(), corev1.EventTypeNormal, "Starting", "Starting kubelet.")
-	tick := time.NewTicker(leaseEvery)
-	defer tick.Stop()
-	for {
-		n.keep(ctx)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-func (n *Node) ref() *corev1.ObjectReference {
-	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: n.Name, UID: types.UID(n.Name)}
-}
-
-// keep renews the lease and writes the status if it has to be.
-func (n *Node) keep(ctx context.Context) {
-	if err := n.renew(ctx); err != nil && ctx.Err() == nil {
-		n.Log.Warn("renew node lease", "error", err)
-	}
-	if err := n.Sync(ctx); err != nil && ctx.Err() == nil {
-		n.Log.Warn("write node status", "error", err)
-	}
-}
-
 func (n *Node) register(ctx context.Context) bool {
 	for wait := registerFirst; ctx.Err() == nil; wait = min(wait*2, registerMost) {
 		err := n.tryRegister(ctx)
@@ -205,7 +192,7 @@ func (n *Node) tryRegister(ctx context.Context) error {
 	fresh := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.labels(),
 		Annotations: map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"}},
 		Spec: corev1.NodeSpec{Taints: n.Taints}}
-	fresh.Status = n.status(ctx, &fresh.Status)
+	fresh.Status, _ = n.status(ctx, &fresh.Status)
 	made, err := n.Client.CoreV1().Nodes().Create(ctx, fresh, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		made, err = n.relabel(ctx)
@@ -213,9 +200,7 @@ func (n *Node) tryRegister(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register node: %w", err)
 	}
-	n.mu.Lock()
-	n.node = made
-	n.mu.Unlock()
+	n.learn(made)
 	return nil
 }
 
@@ -239,39 +224,6 @@ func (n *Node) relabel(ctx context.Context) (*corev1.Node, error) {
 		return nil, err
 	}
 	return n.Client.CoreV1().Nodes().Patch(ctx, n.Name, types.MergePatchType, patch, metav1.PatchOptions{})
-}
-
-// Sync writes the node's status if it changed or is old.
-func (n *Node) Sync(ctx context.Context) error {
-	have, err := n.Client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return n.tryRegister(ctx) // somebody deleted it while we live
-	}
-	if err != nil {
-		return err
-	}
-	next := have.DeepCopy()
-	next.Status = n.status(ctx, &have.Status)
-	n.mu.Lock()
-	n.node = have
-	old := time.Since(n.written) > statusEvery
-	n.mu.Unlock()
-	if same(&have.Status, &next.Status) && !old {
-		return nil
-	}
-	stampConditions(&next.Status)
-	patch, err := twoWay(have, next)
-	if err != nil {
-		return err
-	}
-	made, err := n.Client.CoreV1().Nodes().Patch(ctx, n.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-	if err != nil {
-		return err
-	}
-	n.mu.Lock()
-	n.node, n.written = made, time.Now()
-	n.mu.Unlock()
-	return nil
 }
 
 func twoWay(have, next *corev1.Node) ([]byte, error) {

@@ -11,8 +11,9 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// status computes the node's status on top of what it was, whose other conditions stay.
-func (n *Node) status(ctx context.Context, was *corev1.NodeStatus) corev1.NodeStatus {
+// status computes the node's status on top of what it was, whose other conditions stay; and
+// tells whether the node is ready.
+func (n *Node) status(ctx context.Context, was *corev1.NodeStatus) (corev1.NodeStatus, bool) {
 	out := *was.DeepCopy()
 	out.Capacity, out.Allocatable = n.Capacity(), n.Allocatable()
 	out.Addresses = nil
@@ -24,18 +25,19 @@ func (n *Node) status(ctx context.Context, was *corev1.NodeStatus) corev1.NodeSt
 	m := &n.machine
 	out.NodeInfo = corev1.NodeSystemInfo{MachineID: m.machineID, SystemUUID: m.systemUUID, BootID: m.bootID, KernelVersion: m.kernel,
 		OSImage: m.osImage, KubeletVersion: n.Version, OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH}
-	ready, why := n.runtimeReady(ctx, &out)
-	n.images(ctx, &out)
+	n.ask(ctx)
+	r := &n.report
+	out.NodeInfo.ContainerRuntimeVersion, out.RuntimeHandlers, out.Images = r.version, r.handlers, r.images
 	set(&out, corev1.NodeCondition{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientMemory", Message: "kubelet has sufficient memory available"})
 	set(&out, corev1.NodeCondition{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasNoDiskPressure", Message: "kubelet has no disk pressure"})
 	set(&out, corev1.NodeCondition{Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientPID", Message: "kubelet has sufficient PID available"})
 	n.pressure(ctx, &out)
-	if ready {
+	if r.why == "" {
 		set(&out, corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"})
 	} else {
-		set(&out, corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: why})
+		set(&out, corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: r.why})
 	}
-	return out
+	return out, r.why == ""
 }
 
 // set puts a condition in its place; the time of transition changes with the status alone.
@@ -57,33 +59,51 @@ func set(s *corev1.NodeStatus, c corev1.NodeCondition) {
 	s.Conditions = append(s.Conditions, c)
 }
 
-// runtimeReady asks the runtime how it is and fills in what it tells of itself.
-func (n *Node) runtimeReady(ctx context.Context, out *corev1.NodeStatus) (bool, string) {
+// report is what the runtime tells of itself.
+type report struct {
+	version  string
+	why      string // why no pods can run; empty when they can
+	handlers []corev1.NodeRuntimeHandler
+	images   []corev1.ContainerImage
+}
+
+// ask looks at the runtime where it may have changed. What it does not answer stays as it was.
+func (n *Node) ask(ctx context.Context) {
+	n.mu.Lock()
+	what := n.asked
+	n.asked = asked{}
+	n.mu.Unlock()
+	if what.status {
+		n.report.why = n.runtimeReady(ctx, &n.report)
+	}
+	if what.images {
+		n.images(ctx, &n.report)
+	}
+}
+
+// runtimeReady asks the runtime how it is and answers why it cannot run pods, if so.
+func (n *Node) runtimeReady(ctx context.Context, out *report) string {
 	if v, err := n.Runtime.Version(ctx, &runtimeapi.VersionRequest{}); err == nil {
-		out.NodeInfo.ContainerRuntimeVersion = v.RuntimeName + "://" + v.RuntimeVersion
+		out.version = v.RuntimeName + "://" + v.RuntimeVersion
 	}
 	got, err := n.Runtime.Status(ctx, &runtimeapi.StatusRequest{})
 	if err != nil {
-		return false, fmt.Sprintf("container runtime is down: %v", err)
+		return fmt.Sprintf("container runtime is down: %v", err)
 	}
-	out.RuntimeHandlers = handlers(got.RuntimeHandlers)
+	out.handlers = handlers(got.RuntimeHandlers)
 	seen := map[string]bool{}
 	for _, c := range got.GetStatus().GetConditions() {
 		seen[c.Type] = c.Status
-		if c.Status {
+		if c.Status || c.Type != runtimeapi.RuntimeReady && c.Type != runtimeapi.NetworkReady {
 			continue
 		}
-		switch c.Type {
-		case runtimeapi.RuntimeReady:
-			return false, fmt.Sprintf("container runtime not ready: RuntimeReady=false reason:%s message:%s", c.Reason, c.Message)
-		case runtimeapi.NetworkReady:
-			return false, fmt.Sprintf("container runtime network not ready: NetworkReady=false reason:%s message:%s", c.Reason, c.Message)
-		}
+		what := map[string]string{runtimeapi.RuntimeReady: "runtime", runtimeapi.NetworkReady: "runtime network"}[c.Type]
+		return fmt.Sprintf("container %s not ready: %s=false reason:%s message:%s", what, c.Type, c.Reason, c.Message)
 	}
 	if !seen[runtimeapi.RuntimeReady] {
-		return false, "container runtime status check may not have completed yet"
+		return "container runtime status check may not have completed yet"
 	}
-	return true, ""
+	return ""
 }
 
 func handlers(in []*runtimeapi.RuntimeHandler) []corev1.NodeRuntimeHandler {
@@ -97,29 +117,32 @@ func handlers(in []*runtimeapi.RuntimeHandler) []corev1.NodeRuntimeHandler {
 }
 
 // images lists the node's largest images.
-func (n *Node) images(ctx context.Context, out *corev1.NodeStatus) {
+func (n *Node) images(ctx context.Context, out *report) {
 	got, err := n.Images.ListImages(ctx, &runtimeapi.ListImagesRequest{})
 	if err != nil {
+		n.mu.Lock()
+		n.asked.images = true
+		n.mu.Unlock()
 		return // shown as before
 	}
-	out.Images = nil
+	out.images = nil
 	for _, i := range got.Images {
 		names := append(append([]string(nil), i.RepoDigests...), i.RepoTags...)
 		if len(names) > 5 {
 			names = names[:5]
 		}
 		if len(names) > 0 {
-			out.Images = append(out.Images, corev1.ContainerImage{Names: names, SizeBytes: int64(i.Size)})
+			out.images = append(out.images, corev1.ContainerImage{Names: names, SizeBytes: int64(i.Size)})
 		}
 	}
-	sort.Slice(out.Images, func(i, j int) bool {
-		a, b := out.Images[i], out.Images[j]
+	sort.Slice(out.images, func(i, j int) bool {
+		a, b := out.images[i], out.images[j]
 		if a.SizeBytes != b.SizeBytes {
 			return a.SizeBytes > b.SizeBytes
 		}
 		return a.Names[0] < b.Names[0]
 	})
-	out.Images = out.Images[:min(len(out.Images), maxImages)]
+	out.images = out.images[:min(len(out.images), maxImages)]
 }
 
 // pressure sets the conditions of short resources and asks for relief.

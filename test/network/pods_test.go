@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-var testLog = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+var testLog = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 
 // node is a node with an agent.
 type node struct {

@@ -1,0 +1,91 @@
+package patch
+
+import (
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// Apply is server-side apply: it merges body (YAML or JSON), the fields that manager wants, into a
+// copy of live (nil: the object is created) and takes from it what the manager wanted before and no
+// longer does. A field that another manager owns with another value is a 409 that names it,
+// unless force, which takes it over. body is the object as the client declares it; unknown
+// fields are an error of the schema. Errors are *apierrors.StatusError.
+func (f *Fields) Apply(live api.Object, body []byte, manager, subresource string, force bool) (api.Object, error) {
+	wanted, err := configuration(body)
+	if err != nil {
+		return nil, err
+	}
+	m, err := f.manager(subresource)
+	if err != nil {
+		return nil, err
+	}
+	before := f.kind.New()
+	if live != nil {
+		before = live.DeepCopyObject().(api.Object)
+		before.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)
+	}
+	obj, err := m.Apply(before, wanted, manager, force)
+	if err != nil {
+		if _, ok := err.(apierrors.APIStatus); ok {
+			return nil, err
+		}
+		// What is left are configurations that break the schema.
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	done := obj.(api.Object)
+	done.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)
+	return done, nil
+}
+
+// configuration decodes the body of an apply request.
+func configuration(body []byte) (*unstructured.Unstructured, error) {
+	content := map[string]any{}
+	if len(body) > 0 && body[0] == '{' {
+		if kjson.UnmarshalCaseSensitivePreserveInts(body, &content) == nil && content != nil {
+			return &unstructured.Unstructured{Object: content}, checkTypes(content)
+		}
+		content = map[string]any{}
+	}
+	data, err := yaml.YAMLToJSON(body)
+	if err == nil {
+		err = kjson.UnmarshalCaseSensitivePreserveInts(data, &content)
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	}
+	if content == nil {
+		content = map[string]any{}
+	}
+	return &unstructured.Unstructured{Object: content}, checkTypes(content)
+}
+
+// checkTypes refuses metadata that is none, which the library would silently read as empty.
+func checkTypes(content map[string]any) error {
+	switch content["metadata"].(type) {
+	case nil, map[string]any:
+		return nil
+	}
+	return apierrors.NewBadRequest("error decoding YAML: metadata must be an object")
+}
+
+// Duplicates finds what a strict reading of an apply body objects to beside its schema: fields given
+// twice. Under "Warn" they are the warnings, under "Strict" a 400.
+func Duplicates(body []byte, validation string) (warnings []string, err error) {
+	if validation == metav1.FieldValidationIgnore {
+		return nil, nil
+	}
+	if err := yaml.UnmarshalStrict(body, &map[string]any{}); err != nil {
+		if validation == metav1.FieldValidationStrict {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error strict decoding YAML: %v", err))
+		}
+		return texts([]error{err}), nil
+	}
+	return nil, nil
+}
