@@ -111,6 +111,10 @@ func (s *site) end() {
 }
 
 func (s *site) dump() {
+	if _, err := os.Stat(s.kubeconfig); err != nil {
+		s.t.Log("the cluster is not there any more:", err)
+		return
+	}
 	for _, state := range [][]string{{"get", "pods,nodes", "-A", "-o", "wide"}, {"get", "events", "-A"}} {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		out, err := s.command(ctx, s.kubectls["proa kubectl"], state...).CombinedOutput()

@@ -78,7 +78,9 @@ type journey struct {
 }
 
 // n is a command line in the journey's namespace.
-func (j *journey) n(line string) []string { return append([]string{"--namespace=" + j.ns}, words(line)...) }
+func (j *journey) n(line string) []string {
+	return append([]string{"--namespace=" + j.ns}, words(line)...)
+}
 
 func (j *journey) walk(t *testing.T) {
 	j.ok("create", "namespace", j.ns)
