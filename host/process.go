@@ -262,13 +262,13 @@ func removeGroup(ctx context.Context, root string, deadline time.Time) error {
 	}
 }
 
-// removeEmptyParents removes the groups above ours that hold nothing any more and are not a
-// hierarchy's root: "/proa" after "/proa/default".
+// removeEmptyParents removes the groups above ours, up to "/proa", that hold nothing any
+// more: "/proa/default" after its last node's, and "/proa" after the last cluster's.
 func removeEmptyParents(roots []string) {
 	for _, root := range roots {
-		for dir := filepath.Dir(root); strings.Count(dir, "/") > 3 && filepath.Base(dir) == "proa"; dir = filepath.Dir(dir) {
+		for dir := filepath.Dir(root); strings.Contains(dir+"/", "/proa/"); dir = filepath.Dir(dir) {
 			if unix.Rmdir(dir) != nil {
-				break // in use by another cluster
+				break // in use by another cluster or node
 			}
 		}
 	}

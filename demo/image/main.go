@@ -62,7 +62,7 @@ func demo(ctx context.Context, version string) (images.Spec, error) {
 		{Path: "etc/passwd", Data: []byte("root:x:0:0:root:/:/bin/sh\nweb:x:1000:1000:web:/:/bin/sh\n")},
 		{Path: "etc/group", Data: []byte("root:x:0:\nweb:x:1000:\n")},
 	}
-	for _, name := range []string{"sh", "ls", "cat", "wget", "nslookup", "sleep", "echo", "date", "ps", "id", "ip", "ping", "nc", "env", "hostname", "grep", "head", "true", "false", "mount", "df", "free", "top", "vi", "touch", "rm", "mkdir"} {
+	for _, name := range []string{"sh", "ls", "cat", "wget", "nslookup", "sleep", "echo", "date", "ps", "id", "ip", "ping", "nc", "env", "hostname", "grep", "head", "true", "false", "mount", "df", "free", "top", "vi", "touch", "rm", "mkdir", "tar"} {
 		files = append(files, images.File{Path: "bin/" + name, Link: "busybox"})
 	}
 	return images.Spec{
