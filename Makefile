@@ -4,8 +4,9 @@ export CGO_ENABLED ?= 0
 # The same for building and testing, so that one build cache serves both.
 export GOFLAGS := -trimpath $(GOFLAGS)
 BIN := bin/proa
-KUBE := k8s.io/component-base/version
-LDFLAGS := -s -w -X $(KUBE).gitVersion=v1.37.1 -X $(KUBE).gitMajor=1 -X $(KUBE).gitMinor=37
+# kubectl, built in, says the version of the API that is served.
+CLIENT := k8s.io/component-base/version
+LDFLAGS := -s -w -X $(CLIENT).gitVersion=v1.37.1+proa -X $(CLIENT).gitMajor=1 -X $(CLIENT).gitMinor=37
 
 .PHONY: help up down uninstall build helpers test test-unit test-root race lint fuzz bench clean deps
 
