@@ -35,7 +35,7 @@ func claimProcess(p *Place, process string) (release func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("%s of cluster %q runs already (pid %d)", process, p.Name, runningPid(p, process))
 	}
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	return func() { f.Close() }, err

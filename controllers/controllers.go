@@ -10,6 +10,7 @@ import (
 
 	"github.com/proa-dev/proa/controllers/certificates"
 	"github.com/proa-dev/proa/controllers/clusterrole"
+	"github.com/proa-dev/proa/controllers/daemonset"
 	"github.com/proa-dev/proa/controllers/deployment"
 	"github.com/proa-dev/proa/controllers/disruption"
 	"github.com/proa-dev/proa/controllers/endpoints"
@@ -47,6 +48,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"certificates", made(certificates.New)},
 		{"deployment", made(deployment.New)},
 		{"replicaset", made(replicaset.New)},
+		{"daemonset", made(daemonset.New)},
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
 		{"disruption", made(disruption.New)},

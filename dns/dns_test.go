@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,6 +121,7 @@ func startServer(t testing.TB, resolvConf string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.responder.records.index = testIndex()
 	ctx, cancel := context.WithCancel(context.Background())
 	shared.Start(ctx.Done())
 	done := make(chan error, 1)
@@ -137,7 +139,6 @@ func startServer(t testing.TB, resolvConf string) string {
 		done <- err
 		t.Fatal(err)
 	}
-	s.responder.records.index = testIndex()
 	return "127.0.0.97:5397"
 }
 
@@ -179,9 +180,9 @@ func TestForward(t *testing.T) {
 	if err != nil {
 		t.Skip("needs port 53 of a loopback address")
 	}
-	served := 0
+	var served atomic.Int32
 	up := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
-		served++
+		served.Add(1)
 		r := new(dns.Msg)
 		r.SetReply(m)
 		r.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: m.Question[0].Name, Rrtype: dns.TypeA, Class: 1, Ttl: 60}, A: net.IPv4(192, 0, 2, 8)}}
@@ -199,8 +200,8 @@ func TestForward(t *testing.T) {
 			t.Fatalf("forwarded: %v", r)
 		}
 	}
-	if served != 1 {
-		t.Errorf("upstream was asked %d times", served)
+	if served.Load() != 1 {
+		t.Errorf("upstream was asked %d times", served.Load())
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/kubelet/cgroups"
 	"github.com/proa-dev/proa/kubelet/cri"
+	"github.com/proa-dev/proa/kubelet/logs"
 	"github.com/proa-dev/proa/kubelet/node"
 	"github.com/proa-dev/proa/kubelet/podspec"
 	"github.com/proa-dev/proa/kubelet/probe"
@@ -125,6 +126,7 @@ type Kubelet struct {
 	groups   *cgroups.Groups
 	prober   *probe.Prober
 	statuses *statusWriter
+	logs     *logs.Rotator
 	node     *node.Node
 	place    podspec.Node
 	services corelisters.ServiceLister
@@ -187,6 +189,11 @@ func (k *Kubelet) build() error {
 		Event: func(t *probe.Target, reason, message string) {
 			k.event(t.Pod, t.Container.Name, corev1.EventTypeWarning, reason, message)
 		}})
+	rotator, err := k.rotator()
+	if err != nil {
+		return err
+	}
+	k.logs = rotator
 	n, err := node.New(node.Config{Client: cfg.Client, Nodes: cfg.Informers.Core().V1().Nodes(), Runtime: cfg.Runtime, Images: cfg.Images, Name: cfg.NodeName, IPs: cfg.NodeIPs,
 		Root: cfg.Root, MaxPods: cfg.MaxPods, Labels: cfg.Labels, Taints: cfg.Taints, Port: cfg.Port, Version: cfg.Version,
 		Reserved: cfg.Reserved, Thresholds: cfg.Eviction, Recorder: cfg.Recorder, Log: k.log, Pressure: k.relieve})
@@ -226,6 +233,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		k.adopt(ctx)
 		group.Go(func() error { k.reader.Watch(ctx, k.look, func() { k.lookAll(); k.node.Look() }); return nil })
 		group.Go(func() error { return k.announce(ctx) })
+		group.Go(func() error { return k.logs.Run(ctx) })
 	}
 	err = group.Wait() // ends with ctx; workers follow it
 	k.running.Wait()

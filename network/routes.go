@@ -52,7 +52,7 @@ func (a *Agent) syncRoutes() {
 			a.cfg.Log.Error("pods of a node are not reachable", "pods", p.pods, "node", p.node, "error", err)
 		}
 	}
-	if err := dropRoutes(want); err != nil {
+	if err := dropRoutes(a.cfg.ClusterCIDR, want); err != nil {
 		a.cfg.Log.Error("routes of nodes that are gone remain", "error", err)
 	}
 }
@@ -135,8 +135,9 @@ func (a *Agent) overlay(src net.IP) (netlink.Link, error) {
 	return vxlan, nil
 }
 
-// dropRoutes removes our routes to ranges that no node has.
-func dropRoutes(want map[netip.Prefix]bool) error {
+// dropRoutes removes our routes to parts of the cluster's range that no node has; routes to
+// other ranges are those of another cluster on this machine.
+func dropRoutes(cluster netip.Prefix, want map[netip.Prefix]bool) error {
 	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: nodeProtocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
@@ -147,7 +148,7 @@ func dropRoutes(want map[netip.Prefix]bool) error {
 			continue
 		}
 		dst, err := netip.ParsePrefix(routes[i].Dst.String())
-		if err != nil || want[dst] {
+		if err != nil || want[dst] || !cluster.Overlaps(dst) {
 			continue
 		}
 		if err := netlink.RouteDel(&routes[i]); err != nil && !errors.Is(err, unix.ESRCH) {

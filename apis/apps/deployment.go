@@ -75,7 +75,7 @@ func defaultDeployment(d *appsv1.Deployment) {
 func validateDeployment(d *appsv1.Deployment) field.ErrorList {
 	spec, path := &d.Spec, field.NewPath("spec")
 	errs := notNegative(path, amount{"replicas", int64(deref(spec.Replicas))})
-	errs = append(errs, validateSelected(spec.Selector, &spec.Template, path)...)
+	errs = append(errs, validateSelected(spec.Selector, &spec.Template, "deployment", "ReplicaSet", path)...)
 	errs = append(errs, validateStrategy(&spec.Strategy, path.Child("strategy"))...)
 	errs = append(errs, notNegative(path, amount{"minReadySeconds", int64(spec.MinReadySeconds)})...)
 	if n := spec.RevisionHistoryLimit; n != nil {

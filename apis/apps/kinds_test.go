@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/randfill"
 )
@@ -15,7 +16,7 @@ import (
 func FuzzKinds(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12})
 	f.Fuzz(func(_ *testing.T, data []byte) {
-		fill := randfill.NewFromGoFuzz(data).NilChance(0.3).NumElements(0, 3).MaxDepth(12)
+		fill := randfill.NewFromGoFuzz(data).NilChance(0.3).NumElements(0, 3).MaxDepth(12).Funcs(func(raw *runtime.RawExtension, c randfill.Continue) { c.Fill(&raw.Raw) })
 		for _, k := range Kinds {
 			o, old := k.New(), k.New()
 			fill.Fill(o)
@@ -28,7 +29,9 @@ func FuzzKinds(f *testing.F) {
 			k.Validate(o)
 			k.ValidateUpdate(o, old)
 			k.ValidateStatus(o, old)
-			k.Scale.Get(o)
+			if k.Scale != nil {
+				k.Scale.Get(o)
+			}
 		}
 	})
 }

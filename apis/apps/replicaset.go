@@ -58,7 +58,7 @@ func replicaSetColumns() []api.Column[*appsv1.ReplicaSet] {
 func validateReplicaSet(rs *appsv1.ReplicaSet) field.ErrorList {
 	path := field.NewPath("spec")
 	errs := notNegative(path, amount{"replicas", int64(deref(rs.Spec.Replicas))}, amount{"minReadySeconds", int64(rs.Spec.MinReadySeconds)})
-	return append(errs, validateSelected(rs.Spec.Selector, &rs.Spec.Template, path)...)
+	return append(errs, validateSelected(rs.Spec.Selector, &rs.Spec.Template, "deployment", "ReplicaSet", path)...)
 }
 
 func validateReplicaSetStatus(s *appsv1.ReplicaSetStatus) field.ErrorList {

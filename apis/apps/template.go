@@ -1,6 +1,8 @@
 package apps
 
 import (
+	"strings"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -14,7 +16,8 @@ import (
 )
 
 // validateSelected checks a selector and the template whose pods it must select.
-func validateSelected(s *metav1.LabelSelector, t *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
+// set names the kind in the message on an empty selector, kind in that on a deadline.
+func validateSelected(s *metav1.LabelSelector, t *corev1.PodTemplateSpec, set, kind string, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	at := path.Child("selector")
 	if s == nil {
@@ -22,18 +25,18 @@ func validateSelected(s *metav1.LabelSelector, t *corev1.PodTemplateSpec, path *
 	} else {
 		errs = append(errs, metav1validation.ValidateLabelSelector(s, metav1validation.LabelSelectorValidationOptions{}, at)...)
 		if len(s.MatchLabels)+len(s.MatchExpressions) == 0 {
-			errs = append(errs, field.Invalid(at, s, "empty selector is invalid for deployment"))
+			errs = append(errs, field.Invalid(at, s, "empty selector is invalid for "+set))
 		}
 	}
 	selector, err := metav1.LabelSelectorAsSelector(s)
 	if err != nil {
 		return append(errs, field.Invalid(at, s, "invalid label selector"))
 	}
-	return append(errs, validateTemplate(t, selector, path.Child("template"))...)
+	return append(errs, validateTemplate(t, selector, kind, path.Child("template"))...)
 }
 
 // validateTemplate checks the template of pods that run for ever.
-func validateTemplate(t *corev1.PodTemplateSpec, selector labels.Selector, path *field.Path) field.ErrorList {
+func validateTemplate(t *corev1.PodTemplateSpec, selector labels.Selector, kind string, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
 		errs = append(errs, field.Invalid(path.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
@@ -43,7 +46,7 @@ func validateTemplate(t *corev1.PodTemplateSpec, selector labels.Selector, path 
 		errs = append(errs, field.NotSupported(path.Child("spec", "restartPolicy"), t.Spec.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
 	}
 	if t.Spec.ActiveDeadlineSeconds != nil {
-		errs = append(errs, field.Forbidden(path.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
+		errs = append(errs, field.Forbidden(path.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in "+kind+" is not Supported"))
 	}
 	return errs
 }
@@ -77,4 +80,21 @@ func selectorText(s *metav1.LabelSelector) string {
 		return "" // refused by validation
 	}
 	return selector.String()
+}
+
+// labelsText is a set of labels as a column shows it.
+func labelsText(l map[string]string) string {
+	if len(l) == 0 {
+		return "<none>"
+	}
+	return labels.FormatLabels(l)
+}
+
+// controllerText names a controlling owner as a column shows it.
+func controllerText(o *metav1.OwnerReference) string {
+	kind := strings.ToLower(o.Kind)
+	if group, _, grouped := strings.Cut(o.APIVersion, "/"); grouped {
+		kind += "." + group
+	}
+	return kind + "/" + o.Name
 }

@@ -160,9 +160,6 @@ func answer(code int) *spec.Response {
 
 // ref refers to a definition, as version 2 does.
 func ref(name string) *spec.Schema { return spec.RefSchema("#/definitions/" + name) }
-func (p *paths) ref(t reflect.Type) *spec.Schema {
-	return spec.RefSchema("#/definitions/" + p.models.add(t))
-}
 
 // kind describes all operations on a kind.
 func (p *paths) kind(k *api.Kind) {

@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-var testLog = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+var testLog = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 
 // node is a node with an agent.
 type node struct {
@@ -330,4 +330,12 @@ func wire(p *pod, name, here, there, gateway string) error {
 		}
 	}
 	return nil
+}
+
+func openNetns(t testing.TB, path string) netns.NsHandle {
+	t.Helper()
+	ns, err := netns.GetFromPath(path)
+	must(t, err)
+	t.Cleanup(func() { _ = ns.Close() })
+	return ns
 }
