@@ -82,7 +82,9 @@ func answers(t *testing.T, s *site) {
 		contains(t, name, s.kubectl("-n", "demo", "exec", "deployment/client", "--", "wget", "-q", "-O", "-", "http://"+name+"/"), "hello from v1")
 	}
 	contains(t, "nslookup", s.kubectl("-n", "demo", "exec", "deployment/client", "--", "nslookup", "kubernetes.default.svc.cluster.local"), "Address: 10.")
-	contains(t, "client's log", s.kubectl("-n", "demo", "logs", "deployment/client"), "hello from v1")
+	eventually(t, 10*time.Second, "an answer in the client's log", func() bool {
+		return strings.Contains(s.kubectl("-n", "demo", "logs", "deployment/client"), "hello from v1")
+	})
 	// Every pod answers by its own address, also that of the other node.
 	for _, pod := range strings.Fields(s.value("{.items[*].status.podIP}", "pods", "-l", "app=web")) {
 		if body, err := fetch("http://" + pod + ":8080/"); err != nil || !strings.Contains(body, "hello") {
@@ -160,10 +162,9 @@ func replaced(t *testing.T, s *site) {
 	begun := time.Now()
 	s.kubectl("-n", "demo", "delete", "pod", before[0], "--wait=false")
 	eventually(t, 30*time.Second, "another ready pod", func() bool {
-		now := s.value(`{range .items[?(@.status.conditions[?(@.type=="Ready")].status=="True")]}{.metadata.name} {end}`, "pods", "-l", "app=web")
 		count := 0
-		for _, name := range strings.Fields(now) {
-			if name != before[0] {
+		for _, pod := range strings.Fields(s.value(`{range .items[*]}{.metadata.name}={.status.containerStatuses[0].ready} {end}`, "pods", "-l", "app=web")) {
+			if name, ready, _ := strings.Cut(pod, "="); name != before[0] && ready == "true" {
 				count++
 			}
 		}

@@ -119,7 +119,7 @@ func (s *site) marks() *regexp.Regexp {
 
 // others are things that come and go on a machine where other clusters or tests run;
 // pods' links are told apart from ours by nothing.
-var others = regexp.MustCompile(`proa|veth|\bpr[0-9a-f]{12}\b|^. (listen|process) |^. file /(etc|var/log|tmp)|/run/user|/run/systemd`)
+var others = regexp.MustCompile(`proa|veth|kubernetes\.io~|\bpr[0-9a-f]{12}\b|^. (listen|process) |^. file /(etc|var/log|tmp)|/run/user|/run/systemd`)
 
 // alone says that no other cluster runs on this machine.
 func (s *site) alone() bool {
