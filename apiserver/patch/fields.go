@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -19,7 +20,6 @@ import (
 // Fields keeps the ownership of the fields of one kind's objects. Safe for concurrent use.
 type Fields struct {
 	kind      *api.Kind
-	scheme    *runtime.Scheme
 	converter managedfields.TypeConverter
 	mu        sync.Mutex
 	managers  map[string]*managedfields.FieldManager // by subresource
@@ -33,7 +33,7 @@ var types struct {
 
 // NewFields makes the manager of a kind. The first one reads the schema of all kinds.
 func NewFields(kind *api.Kind, scheme *runtime.Scheme) (*Fields, error) {
-	f := &Fields{kind: kind, scheme: scheme, managers: map[string]*managedfields.FieldManager{}}
+	f := &Fields{kind: kind, managers: map[string]*managedfields.FieldManager{}}
 	if scheme.Recognizes(kind.GroupVersionKind) {
 		types.once.Do(func() { types.converter = applyconfigurations.NewTypeConverter(scheme) })
 		f.converter = types.converter
@@ -50,7 +50,7 @@ func (f *Fields) manager(subresource string) (*managedfields.FieldManager, error
 		return m, nil
 	}
 	gv := f.kind.GroupVersion()
-	m, err := managedfields.NewDefaultFieldManager(f.converter, single{}, defaulter{f.kind}, f.scheme, f.kind.GroupVersionKind, gv, subresource, nil)
+	m, err := managedfields.NewDefaultFieldManager(f.converter, single{f.kind}, defaulter{f.kind}, creator{f.kind}, f.kind.GroupVersionKind, gv, subresource, nil)
 	if err != nil {
 		return nil, fmt.Errorf("field manager of %s: %w", f.kind.GroupVersionKind.Kind, err)
 	}
@@ -107,7 +107,9 @@ func (f *Fields) Apply(live api.Object, body []byte, manager, subresource string
 		if status, ok := err.(apierrors.APIStatus); ok { //nolint:errorlint // the library returns it bare
 			return nil, &apierrors.StatusError{ErrStatus: status.Status()}
 		}
-		return nil, apierrors.NewGenericServerResponse(http.StatusInternalServerError, "apply", schema.GroupResource{}, "", err.Error(), 0, false)
+		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Reason: metav1.StatusReasonUnknown, Message: err.Error(),
+		}}
 	}
 	obj, ok := out.(api.Object)
 	if !ok {
@@ -117,18 +119,38 @@ func (f *Fields) Apply(live api.Object, body []byte, manager, subresource string
 	return obj, nil
 }
 
-// single is the conversion between versions of a kind of which there is one.
-type single struct{}
+// single is the conversion between versions of a kind of which there is one: all that is
+// left to do is to make the kind's own type of a merge's result.
+type single struct{ kind *api.Kind }
 
 func (single) Convert(in, out, _ any) error {
 	return fmt.Errorf("no conversion from %T to %T", in, out)
 }
-func (single) ConvertToVersion(in runtime.Object, _ runtime.GroupVersioner) (runtime.Object, error) {
-	return in, nil
+
+func (s single) ConvertToVersion(in runtime.Object, _ runtime.GroupVersioner) (runtime.Object, error) {
+	merged, ok := in.(*unstructured.Unstructured)
+	if !ok {
+		return in, nil
+	}
+	obj := s.kind.New()
+	if _, ok := obj.(*unstructured.Unstructured); ok {
+		return in, nil
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(merged.Object, obj); err != nil {
+		return nil, fmt.Errorf("read the merged %s: %w", s.kind.GroupVersionKind.Kind, err)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(s.kind.GroupVersionKind)
+	return obj, nil
 }
+
 func (single) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string) (string, string, error) {
 	return label, value, nil
 }
+
+// creator makes empty objects that know their kind.
+type creator struct{ kind *api.Kind }
+
+func (c creator) New(schema.GroupVersionKind) (runtime.Object, error) { return c.kind.New(), nil }
 
 // defaulter fills in a kind's defaults.
 type defaulter struct{ kind *api.Kind }
