@@ -159,7 +159,10 @@ func newHouse(t testing.TB, steps ...admission.Step) *house {
 // testWriter shows the server's errors beside the test that caused them.
 type testWriter struct{ t testing.TB }
 
-func (w testWriter) Write(b []byte) (int, error) { w.t.Log(strings.TrimSpace(string(b))); return len(b), nil }
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
 
 func (h *house) config(user string) *rest.Config {
 	ca := h.front.Certificate()
@@ -179,7 +182,9 @@ func (h *house) localConfig(user string) *rest.Config {
 	return &rest.Config{Host: "https://local", QPS: -1, Transport: h.server.LocalTransport(api.User{Name: user, Groups: []string{"system:authenticated"}})}
 }
 
-func (h *house) typed(user string) kubernetes.Interface { return client(h.t, kubernetes.NewForConfig, h.config(user)) }
+func (h *house) typed(user string) kubernetes.Interface {
+	return client(h.t, kubernetes.NewForConfig, h.config(user))
+}
 func (h *house) dynamic() dynamic.Interface {
 	return client(h.t, dynamic.NewForConfig, h.config("root"))
 }

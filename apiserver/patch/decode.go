@@ -51,7 +51,7 @@ func Decode(want schema.GroupVersionKind, into runtime.Object, contentType strin
 	case typeJSON:
 	default:
 		return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "",
-			"the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf", 0, true)
+			"the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf", 0, false)
 	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
@@ -171,7 +171,7 @@ func decodeProtobuf(want schema.GroupVersionKind, into runtime.Object, body []by
 	m, ok := into.(message)
 	if !ok {
 		return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "",
-			fmt.Sprintf("%s has no protobuf form; send JSON", want.Kind), 0, true)
+			fmt.Sprintf("%s has no protobuf form; send JSON", want.Kind), 0, false)
 	}
 	m.Reset()
 	if err := m.Unmarshal(envelope.Raw); err != nil {
