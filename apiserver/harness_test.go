@@ -91,6 +91,9 @@ func (z *rules) questions() []access.Attributes {
 	return slices.Clone(z.asked)
 }
 
+// historyLength is how many events the store keeps per kind in tests: few, to get beyond it.
+const historyLength = 100
+
 // house is a whole API server on a store of its own.
 type house struct {
 	t      testing.TB
@@ -105,7 +108,7 @@ func newHouse(t testing.TB, steps ...admission.Step) *house {
 	t.Helper()
 	h := &house{t: t, rules: &rules{}}
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError}))
-	s, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	s, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Events: historyLength, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
