@@ -99,7 +99,7 @@ func (s *site) end() {
 		s.dump()
 	}
 	if _, err := os.Stat(filepath.Join(s.dir, "data", s.name)); err == nil {
-		if out, err := s.try("", "uninstall"); err != nil {
+		if out, err := s.try("uninstall"); err != nil {
 			s.t.Errorf("uninstall: %v\n%s", err, out)
 		}
 	}
@@ -144,15 +144,12 @@ func (s *site) roots() []string {
 	}
 }
 
-// try runs proa on this cluster; path, if given, replaces PATH.
-func (s *site) try(path string, args ...string) (string, error) {
+// try runs proa on this cluster.
+func (s *site) try(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary(s.t), append(args, s.roots()...)...)
 	cmd.Dir = "/"
-	if path != "" {
-		cmd.Env = append(os.Environ(), "PATH="+path)
-	}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -160,7 +157,7 @@ func (s *site) try(path string, args ...string) (string, error) {
 // proa runs proa on this cluster and ends the test when it fails.
 func (s *site) proa(args ...string) string {
 	s.t.Helper()
-	out, err := s.try("", args...)
+	out, err := s.try(args...)
 	if err != nil {
 		s.t.Fatalf("proa %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
