@@ -36,7 +36,10 @@ func NewFields(kind *api.Kind, scheme *runtime.Scheme) (*Fields, error) {
 	f := &Fields{kind: kind, managers: map[string]*managedfields.FieldManager{}}
 	if scheme.Recognizes(kind.GroupVersionKind) {
 		types.once.Do(func() { types.converter = applyconfigurations.NewTypeConverter(scheme) })
-		f.converter = types.converter
+		var err error
+		if f.converter, err = newTrusting(types.converter, kind); err != nil {
+			return nil, err
+		}
 	} else {
 		f.converter = managedfields.NewDeducedTypeConverter()
 	}
