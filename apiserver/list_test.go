@@ -118,15 +118,15 @@ func TestTablesAndPartials(t *testing.T) {
 		}
 		return table
 	}
-	table := decode(pods+"?limit=2")
+	table := decode(pods + "?limit=2")
 	if len(table.Rows) != 2 || table.Continue == "" || table.Kind != "Table" || table.ColumnDefinitions[0].Name != "Name" || table.Rows[0].Cells[0] != "p0" || len(table.Rows[0].Cells) != len(table.ColumnDefinitions) {
 		t.Errorf("%+v", table)
 	}
-	table = decode(pods+"/p1?includeObject=None")
+	table = decode(pods + "/p1?includeObject=None")
 	if len(table.Rows) != 1 || table.Rows[0].Object.Raw != nil || table.ResourceVersion == "" {
 		t.Errorf("%+v", table)
 	}
-	table = decode(pods+"/p1?includeObject=Object")
+	table = decode(pods + "/p1?includeObject=Object")
 	if !bytes.Contains(table.Rows[0].Object.Raw, []byte(`"kind":"Pod"`)) {
 		t.Errorf("%s", table.Rows[0].Object.Raw)
 	}

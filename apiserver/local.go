@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"sync"
@@ -26,7 +27,9 @@ func (l local) RoundTrip(r *http.Request) (*http.Response, error) {
 		in.Body = http.NoBody
 	}
 	w := &localWriter{header: http.Header{}, ready: make(chan struct{})}
+	stop := context.AfterFunc(r.Context(), func() { w.abandon(r.Context().Err()) })
 	go func() {
+		defer stop()
 		defer w.finish()
 		defer in.Body.Close()
 		l.s.serve(w, in)
@@ -54,6 +57,7 @@ type localWriter struct {
 	once  sync.Once
 	ready chan struct{}
 	sent  http.Header
+	gone  error // the caller has left: why
 }
 
 func (w *localWriter) Header() http.Header { return w.header }
@@ -68,6 +72,10 @@ func (w *localWriter) Write(b []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
 	w.mu.Lock()
 	pipe := w.pipe
+	if w.gone != nil {
+		defer w.mu.Unlock()
+		return 0, w.gone
+	}
 	if pipe == nil {
 		defer w.mu.Unlock()
 		return w.buf.Write(b)
@@ -82,9 +90,23 @@ func (w *localWriter) Flush() {
 	w.mu.Lock()
 	if w.pipe == nil {
 		w.read, w.pipe = io.Pipe()
+		if w.gone != nil {
+			w.read.CloseWithError(w.gone)
+		}
 	}
 	w.mu.Unlock()
 	w.begin()
+}
+
+// abandon makes reads and writes fail when the request's context has ended, so that
+// neither side waits for the other.
+func (w *localWriter) abandon(why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone = why
+	if w.read != nil {
+		w.read.CloseWithError(why)
+	}
 }
 
 func (w *localWriter) begin() {
