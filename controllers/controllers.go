@@ -25,6 +25,7 @@ import (
 	"github.com/proa-dev/proa/controllers/replicaset"
 	"github.com/proa-dev/proa/controllers/rootca"
 	"github.com/proa-dev/proa/controllers/serviceaccount"
+	"github.com/proa-dev/proa/controllers/statefulset"
 	"github.com/proa-dev/proa/controllers/tokencleaner"
 )
 
@@ -51,6 +52,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"replicaset", made(replicaset.New)},
 		{"daemonset", made(daemonset.New)},
 		{"job", made(job.New)},
+		{"statefulset", made(statefulset.New)},
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
 		{"disruption", made(disruption.New)},

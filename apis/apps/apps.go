@@ -9,4 +9,4 @@ package apps
 import "github.com/proa-dev/proa/apis/api"
 
 // Kinds are the group's kinds.
-var Kinds = []*api.Kind{Deployments, ReplicaSets, DaemonSets, ControllerRevisions}
+var Kinds = []*api.Kind{Deployments, ReplicaSets, DaemonSets, StatefulSets, ControllerRevisions}
