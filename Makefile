@@ -8,7 +8,7 @@ BIN := bin/proa
 CLIENT := k8s.io/component-base/version
 LDFLAGS := -s -w -X $(CLIENT).gitVersion=v1.37.1+proa -X $(CLIENT).gitMajor=1 -X $(CLIENT).gitMinor=37
 
-.PHONY: help up down uninstall build helpers test test-unit test-root race lint fuzz bench clean deps
+.PHONY: help up down uninstall deps helpers build test lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -41,9 +41,6 @@ lint: ## vet, staticcheck, gofmt, the dependency test
 	@go vet ./...
 	@go tool staticcheck ./...
 	@go test ./test/deps
-
-bench: build ## measure this build, see docs/benchmarks.md
-	@./test/bench/run.sh
 
 clean: ## remove what was built
 	@rm -rf bin _output runtime/helpers/bin/*

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/url"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -103,12 +106,7 @@ func (r *request) identify() error {
 func (r *request) impersonate() error {
 	h := r.r.Header
 	name, groups, uid := h.Get("Impersonate-User"), h.Values("Impersonate-Group"), h.Get("Impersonate-Uid")
-	extra := map[string][]string{}
-	for key, values := range h {
-		if k, ok := strings.CutPrefix(strings.ToLower(key), "impersonate-extra-"); ok {
-			extra[k] = values
-		}
-	}
+	extra := impersonatedExtra(h)
 	if name == "" {
 		if len(groups) > 0 || len(extra) > 0 || uid != "" {
 			return apierrors.NewBadRequest("requested without impersonating a user")
@@ -116,7 +114,7 @@ func (r *request) impersonate() error {
 		return nil
 	}
 	ask := func(a access.Attributes) error {
-		a.User, a.Verb, a.Resource = r.user, "impersonate", true
+		a.User, a.Verb, a.Resource, a.Version = r.user, "impersonate", true, "v1"
 		if d, reason := r.s.cfg.Authorizer.Authorize(r.r.Context(), &a); d != access.Allow {
 			return forbidden(&a, reason)
 		}
@@ -126,37 +124,62 @@ func (r *request) impersonate() error {
 	if ns, account, ok := access.SplitServiceAccount(name); ok {
 		who = access.Attributes{Plural: "serviceaccounts", Namespace: ns, Name: account}
 	}
-	errs := []error{ask(who)}
+	wanted := []access.Attributes{who}
 	for _, g := range groups {
-		errs = append(errs, ask(access.Attributes{Plural: "groups", Name: g}))
+		wanted = append(wanted, access.Attributes{Plural: "groups", Name: g})
 	}
-	if uid != "" {
-		errs = append(errs, ask(access.Attributes{Group: "authentication.k8s.io", Plural: "uids", Name: uid}))
-	}
-	for k, values := range extra {
-		for _, v := range values {
-			errs = append(errs, ask(access.Attributes{Group: "authentication.k8s.io", Plural: "userextras", Subresource: k, Name: v}))
+	for _, k := range slices.Sorted(maps.Keys(extra)) {
+		for _, v := range extra[k] {
+			wanted = append(wanted, access.Attributes{Group: "authentication.k8s.io", Plural: "userextras", Subresource: k, Name: v})
 		}
 	}
-	for _, err := range errs {
-		if err != nil {
+	if uid != "" {
+		wanted = append(wanted, access.Attributes{Group: "authentication.k8s.io", Plural: "uids", Name: uid})
+	}
+	for _, a := range wanted {
+		if err := ask(a); err != nil {
 			return err
 		}
 	}
 	if len(groups) == 0 && who.Plural == "serviceaccounts" {
 		groups = []string{"system:serviceaccounts", "system:serviceaccounts:" + who.Namespace}
 	}
-	everyone := "system:authenticated"
-	if name == "system:anonymous" {
-		everyone = "system:unauthenticated"
-	}
-	r.user = &api.User{Name: name, UID: uid, Groups: append(append([]string{}, groups...), everyone), Extra: extra}
+	r.user = &api.User{Name: name, UID: uid, Groups: withEveryone(name, groups), Extra: extra}
 	for key := range h {
 		if strings.HasPrefix(strings.ToLower(key), "impersonate-") {
 			h.Del(key)
 		}
 	}
 	return nil
+}
+
+// impersonatedExtra reads Impersonate-Extra-* headers; their keys are escaped as in a URL,
+// for what a header's name cannot hold.
+func impersonatedExtra(h http.Header) map[string][]string {
+	extra := map[string][]string{}
+	for header, values := range h {
+		key, ok := strings.CutPrefix(strings.ToLower(header), "impersonate-extra-")
+		if !ok {
+			continue
+		}
+		if plain, err := url.PathUnescape(key); err == nil {
+			key = plain
+		}
+		extra[key] = append(extra[key], values...)
+	}
+	return extra
+}
+
+// withEveryone adds the group that all users are in, unless the impersonator said which.
+func withEveryone(user string, groups []string) []string {
+	const known, unknown = "system:authenticated", "system:unauthenticated"
+	switch {
+	case slices.Contains(groups, known), slices.Contains(groups, unknown):
+		return slices.Clone(groups)
+	case user == "system:anonymous":
+		return append(slices.Clone(groups), unknown)
+	}
+	return append(slices.Clone(groups), known)
 }
 
 func (r *request) authorize() error {

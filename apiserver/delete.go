@@ -53,10 +53,7 @@ func (r *request) deleteQuery(o *metav1.DeleteOptions) error {
 		o.PropagationPolicy = &p
 	}
 	if v := r.query.Get("orphanDependents"); v != "" {
-		on, err := strconv.ParseBool(v)
-		if err != nil {
-			return apierrors.NewBadRequest(fmt.Sprintf("orphanDependents: Invalid value: %q: must be true or false", v))
-		}
+		on := r.on("orphanDependents")
 		o.OrphanDependents = &on //nolint:staticcheck // older clients send it
 	}
 	o.DryRun = r.query["dryRun"]
@@ -73,7 +70,14 @@ func (r *request) delete() error {
 		return err
 	}
 	if kept != nil {
-		return r.respondObject(http.StatusOK, kept)
+		code := http.StatusOK
+		if o.OrphanDependents != nil && !*o.OrphanDependents { //nolint:staticcheck // older clients send it
+			code = http.StatusAccepted
+		}
+		return r.respondObject(code, kept)
+	}
+	if api.AnswersDeleted(r.groupResource()) {
+		return r.respondObject(http.StatusOK, last)
 	}
 	return r.respondObject(http.StatusOK, &metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,

@@ -56,17 +56,21 @@ func (k *served) jsonHeader() []byte {
 // metaBytes is the item's metadata as PartialObjectMetadata.
 func (r *request) metaBytes(item *store.Item) ([]byte, error) {
 	if r.out.media == typeProtobuf {
-		return encodeProtobuf(partial(r.kind.view(item)))
+		return encodeProtobuf(partial(r.kind.view(item), r.out.version))
 	}
-	raw, err := item.Encoded(r.kind.slot.meta, func(obj api.Object) ([]byte, error) { return json.Marshal(partial(obj)) })
+	if r.out.version != "v1" {
+		return json.Marshal(partial(r.kind.view(item), r.out.version))
+	}
+	raw, err := item.Encoded(r.kind.slot.meta, func(obj api.Object) ([]byte, error) { return json.Marshal(partial(obj, "v1")) })
 	if err == nil && r.out.media == typeYAML {
 		return yaml.JSONToYAML(raw)
 	}
 	return raw, err
 }
 
-func partial(obj api.Object) *metav1.PartialObjectMetadata {
-	p := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/v1"}}
+// partial is an object's metadata in a version of meta.k8s.io.
+func partial(obj api.Object, version string) *metav1.PartialObjectMetadata {
+	p := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/" + version}}
 	if m, ok := obj.(interface{ GetObjectMeta() metav1.Object }); ok {
 		if meta, ok := m.GetObjectMeta().(*metav1.ObjectMeta); ok {
 			p.ObjectMeta = *meta

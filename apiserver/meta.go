@@ -43,19 +43,22 @@ func fillMeta(obj api.Object, now time.Time) {
 	}
 }
 
-// carryMeta keeps what a client cannot change on an object that is there.
+// carryMeta fills in what a client may leave out of an object that is there, and what it
+// cannot take away; where it differs from old in what is fixed, validation says so.
 func carryMeta(obj, old api.Object) {
-	obj.SetUID(old.GetUID())
-	obj.SetCreationTimestamp(old.GetCreationTimestamp())
-	obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
-	obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	obj.SetUID(old.GetUID()) // another one was a conflict before
+	if at := obj.GetCreationTimestamp(); at.IsZero() {
+		obj.SetCreationTimestamp(old.GetCreationTimestamp())
+	}
+	if old.GetDeletionTimestamp() != nil {
+		obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
+	}
+	if obj.GetDeletionGracePeriodSeconds() == nil {
+		obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	}
 	obj.SetGeneration(old.GetGeneration())
-	obj.SetGenerateName(old.GetGenerateName())
 	obj.SetSelfLink("")
 	obj.SetResourceVersion(old.GetResourceVersion())
-	if obj.GetManagedFields() == nil {
-		obj.SetManagedFields(nil)
-	}
 }
 
 // nameOf adapts a kind's name rule.

@@ -26,7 +26,8 @@ type choice struct {
 }
 
 // negotiate picks the first of the client's wishes that can be met.
-func negotiate(accept string, watch bool) (*choice, error) {
+// protobuf is whether the kind has that form; metadata alone always has.
+func negotiate(accept string, watch, protobuf bool) (*choice, error) {
 	if accept == "" {
 		return &choice{media: typeJSON}, nil
 	}
@@ -66,11 +67,14 @@ func negotiate(accept string, watch bool) (*choice, error) {
 			}
 			c.as, c.version = as, version
 		}
+		if c.media == typeProtobuf && c.as == "" && !protobuf {
+			continue
+		}
 		c.pretty = params["pretty"] == "1"
 		return c, nil
 	}
 	return nil, apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "", schema.GroupResource{}, "",
-		"only the following media types are accepted: "+strings.Join([]string{typeJSON, typeYAML, typeProtobuf}, ", "), 0, true)
+		"only the following media types are accepted: "+strings.Join([]string{typeJSON, typeYAML, typeProtobuf}, ", "), 0, false)
 }
 
 // contentType names the choice in the answer.

@@ -80,7 +80,7 @@ func unsupportedPatch() error {
 		names = append(names, string(t))
 	}
 	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "",
-		"the body of the request was in an unknown format - accepted media types include: "+strings.Join(names, ", "), 0, true)
+		"the body of the request was in an unknown format - accepted media types include: "+strings.Join(names, ", "), 0, false)
 }
 
 // apply is server-side apply: it creates what is not there.

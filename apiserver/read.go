@@ -1,7 +1,6 @@
 package apiserver
 
 import (
-	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -78,7 +77,7 @@ func parsePosition(token string) (position, error) {
 		err = json.Unmarshal(raw, &p)
 	}
 	if err != nil || p.Version != positionVersion || p.Start == "" || strings.Contains(p.Start, "..") {
-		return p, apierrors.NewBadRequest("continue key is not valid: " + "encoded continue key could not be decoded")
+		return p, apierrors.NewBadRequest("invalid continue token: continue key is not valid")
 	}
 	return p, nil
 }
@@ -196,8 +195,7 @@ func (r *request) stream(size int) (w io.Writer, done func()) {
 	if size >= minGzip && r.gzipped() {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")
-		z, _ := gzip.NewWriterLevel(r.w, gzip.BestSpeed) // the level is valid
-		return z, func() { _ = z.Close() }               // a client that went away
+		return compress(r.w)
 	}
 	return r.w, func() {}
 }
@@ -340,7 +338,7 @@ func (r *request) partialPage(p *page) error {
 		ListMeta: p.meta(), Items: make([]metav1.PartialObjectMetadata, 0, len(p.items)),
 	}
 	for _, item := range p.items {
-		list.Items = append(list.Items, *partial(r.kind.view(item)))
+		list.Items = append(list.Items, *partial(r.kind.view(item), r.out.version))
 	}
 	return r.respondObject(http.StatusOK, list)
 }

@@ -1,14 +1,15 @@
 package apiserver
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
@@ -106,13 +107,12 @@ func (r *request) on(name string) bool {
 // settle finds the verb and refuses what cannot be part of a key.
 func (r *request) settle(exists bool) error {
 	for _, part := range []string{r.namespace, r.name} {
-		if part == "." || part == ".." || strings.ContainsAny(part, "/%\x00") {
-			return apierrors.NewBadRequest("invalid name in path: " + part)
+		msgs := pathvalidation.IsValidPathSegmentName(part)
+		if strings.Contains(part, "\x00") {
+			msgs = append(msgs, "may not contain a zero byte")
 		}
-	}
-	if r.namespace != "" && r.resource != "namespaces" {
-		if msgs := validation.IsDNS1123Label(r.namespace); len(msgs) > 0 {
-			return apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, r.namespace)
+		if len(msgs) > 0 {
+			return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", part, strings.Join(msgs, ";")))
 		}
 	}
 	switch r.r.Method {
@@ -166,7 +166,7 @@ func (r *request) dispatch() {
 		return
 	}
 	var err error
-	if r.out, err = negotiate(r.r.Header.Get("Accept"), r.verb == "watch"); err == nil {
+	if r.out, err = negotiate(r.r.Header.Get("Accept"), r.verb == "watch", r.kind.hasProtobuf()); err == nil {
 		err = r.operate()
 	}
 	if err != nil {

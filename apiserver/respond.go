@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,16 +64,32 @@ func (r *request) respond(code int, raw []byte) error {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")
 		r.w.WriteHeader(code)
-		z, _ := gzip.NewWriterLevel(r.w, gzip.BestSpeed) // the level is valid
-		if _, err := z.Write(raw); err == nil {
-			_ = z.Close() // a client that went away
-		}
+		z, done := compress(r.w)
+		_, _ = z.Write(raw) // a client that went away
+		done()
 		return nil
 	}
 	h.Set("Content-Length", strconv.Itoa(len(raw)))
 	r.w.WriteHeader(code)
 	_, _ = r.w.Write(raw) // a client that went away
 	return nil
+}
+
+// compressors are reused: a new one costs 800 KB.
+var compressors = sync.Pool{New: func() any {
+	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level is valid
+	return z
+}}
+
+// compress wraps w; done writes the end.
+func compress(w io.Writer) (z *gzip.Writer, done func()) {
+	z = compressors.Get().(*gzip.Writer)
+	z.Reset(w)
+	return z, func() {
+		_ = z.Close() // a client that went away
+		z.Reset(nil)
+		compressors.Put(z)
+	}
 }
 
 func (r *request) gzipped() bool {
@@ -101,7 +118,7 @@ func (r *request) fail(err error) {
 	out := r.out
 	if out == nil || out.as != "" {
 		out = &choice{media: typeJSON}
-		if c, nerr := negotiate(r.r.Header.Get("Accept"), false); nerr == nil {
+		if c, nerr := negotiate(r.r.Header.Get("Accept"), false, true); nerr == nil {
 			out.media = c.media
 		}
 	}
@@ -128,7 +145,7 @@ func (r *request) status(err error) *metav1.Status {
 	case errors.Is(err, store.ErrExists):
 		return r.status(apierrors.NewAlreadyExists(gr, r.name))
 	case errors.Is(err, store.ErrCompacted), errors.Is(err, store.ErrSlow):
-		return r.status(apierrors.NewResourceExpired(err.Error()))
+		return r.status(tooOld(r.query.Get("resourceVersion"), r.s.cfg.Store.Revision()))
 	case errors.Is(err, store.ErrFuture):
 		return r.status(tooNew(r.query.Get("resourceVersion"), r.s.cfg.Store.Revision()))
 	case errors.Is(err, store.ErrTooLarge):
@@ -143,7 +160,14 @@ func (r *request) status(err error) *metav1.Status {
 		return r.status(apierrors.NewTimeoutError("the client went away", 0))
 	}
 	r.s.log.Error("request failed", "method", r.r.Method, "path", r.r.URL.Path, "err", err)
-	return r.status(apierrors.NewInternalError(err))
+	return &metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure,
+		Code: http.StatusInternalServerError, Reason: metav1.StatusReasonUnknown, Message: err.Error(),
+	}
+}
+
+func tooOld(asked string, now int64) error {
+	return apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %s (%d)", asked, now))
 }
 
 func tooNew(asked string, now int64) error {

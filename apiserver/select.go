@@ -2,13 +2,15 @@ package apiserver
 
 import (
 	"fmt"
-	"slices"
+	"net/url"
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/store"
@@ -27,14 +29,14 @@ func (r *request) selected() (*selection, error) {
 	s := &selection{}
 	var err error
 	if s.labels, err = labels.Parse(r.query.Get("labelSelector")); err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("unable to parse requirement: %v", err))
+		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if s.fields, err = fields.ParseSelector(r.query.Get("fieldSelector")); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	for _, q := range s.fields.Requirements() {
 		if r.kind.Fields[q.Field] == nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("field label not supported: %s", q.Field))
+			return nil, r.unknownField(q.Field)
 		}
 	}
 	if r.name != "" { // a watch of one object, by its path
@@ -53,6 +55,16 @@ func (r *request) selected() (*selection, error) {
 		}
 	}
 	return s, nil
+}
+
+// unknownField is in the words of kinds with fields of their own, or of all others.
+func (r *request) unknownField(name string) error {
+	for known := range r.kind.Fields {
+		if known != "metadata.name" && known != "metadata.namespace" {
+			return apierrors.NewBadRequest("field label not supported: " + name)
+		}
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("%q is not a known field selector: only %q, %q", name, "metadata.name", "metadata.namespace"))
 }
 
 func (s *selection) everything() bool {
@@ -119,37 +131,43 @@ func (r *request) revisionAsked() (int64, error) {
 
 // checkListOptions refuses combinations that have no meaning, as documented.
 func (r *request) checkListOptions() error {
-	q := r.query
-	match, version := metav1.ResourceVersionMatch(q.Get("resourceVersionMatch")), q.Get("resourceVersion")
-	if r.verb == "watch" {
-		initial := q.Get("sendInitialEvents")
-		switch {
-		case initial == "" && match != "":
-			return invalidList("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
-		case initial != "" && match != metav1.ResourceVersionMatchNotOlderThan:
-			return invalidList("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
-		}
+	errs := listOptionErrors(r.query, r.verb == "watch")
+	if len(errs) == 0 {
 		return nil
 	}
-	if q.Get("sendInitialEvents") != "" {
-		return invalidList("sendInitialEvents", "sendInitialEvents is forbidden for list")
-	}
-	if match == "" {
-		return nil
-	}
-	switch {
-	case version == "":
-		return invalidList("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
-	case q.Get("continue") != "":
-		return invalidList("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided")
-	case !slices.Contains([]metav1.ResourceVersionMatch{metav1.ResourceVersionMatchExact, metav1.ResourceVersionMatchNotOlderThan}, match):
-		return apierrors.NewBadRequest(fmt.Sprintf("resourceVersionMatch: Unsupported value: %q: supported values: \"Exact\", \"NotOlderThan\"", match))
-	case match == metav1.ResourceVersionMatchExact && version == "0":
-		return invalidList("resourceVersionMatch", `resourceVersionMatch "exact" is forbidden for resourceVersion "0"`)
-	}
-	return nil
+	return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "ListOptions"}, "", errs)
 }
 
-func invalidList(field, text string) error {
-	return apierrors.NewBadRequest(fmt.Sprintf("%s: Forbidden: %s", field, text))
+func listOptionErrors(q url.Values, watch bool) (errs field.ErrorList) {
+	const exact, newer = metav1.ResourceVersionMatchExact, metav1.ResourceVersionMatchNotOlderThan
+	path, initial := field.NewPath("resourceVersionMatch"), q.Get("sendInitialEvents") != ""
+	match, version := metav1.ResourceVersionMatch(q.Get("resourceVersionMatch")), q.Get("resourceVersion")
+	forbid := func(when bool, path *field.Path, text string) {
+		if when {
+			errs = append(errs, field.Forbidden(path, text))
+		}
+	}
+	if watch {
+		forbid(initial && match != newer, path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+		if match == "" {
+			return errs
+		}
+		forbid(!initial, path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+		if match != newer {
+			errs = append(errs, field.NotSupported(path, match, []metav1.ResourceVersionMatch{newer}))
+		}
+		forbid(q.Get("continue") != "", path, "resourceVersionMatch is forbidden when continue is provided")
+		return errs
+	}
+	forbid(initial, field.NewPath("sendInitialEvents"), "sendInitialEvents is forbidden for list")
+	if match == "" {
+		return errs
+	}
+	forbid(version == "", path, "resourceVersionMatch is forbidden unless resourceVersion is provided")
+	forbid(q.Get("continue") != "", path, "resourceVersionMatch is forbidden when continue is provided")
+	if match != exact && match != newer {
+		errs = append(errs, field.NotSupported(path, match, []metav1.ResourceVersionMatch{exact, newer, ""}))
+	}
+	forbid(match == exact && version == "0", path, `resourceVersionMatch "exact" is forbidden for resourceVersion "0"`)
+	return errs
 }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"sync"
 	"time"
 
@@ -137,6 +138,11 @@ func (s *Server) add(k *api.Kind) error {
 func (k *served) managed(scheme *runtime.Scheme) (*patch.Fields, error) {
 	k.fieldsOnce.Do(func() { k.fields, k.fieldsErr = patch.NewFields(k.Kind, scheme) })
 	return k.fields, k.fieldsErr
+}
+
+// hasProtobuf: custom resources have JSON alone.
+func (k *served) hasProtobuf() bool {
+	return reflect.PointerTo(k.Type).Implements(reflect.TypeFor[protoMessage]())
 }
 
 // view is the object of an item in the kind's own version; read-only unless the kind is

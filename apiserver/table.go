@@ -79,10 +79,7 @@ func (r *request) row(item *store.Item, named bool, include string) metav1.Table
 			row.Object = runtime.RawExtension{Raw: raw}
 		}
 	default:
-		p := partial(obj)
-		if r.out.version != "v1" {
-			p.APIVersion = "meta.k8s.io/" + r.out.version
-		}
+		p := partial(obj, r.out.version)
 		if raw, err := json.Marshal(p); err == nil {
 			row.Object = runtime.RawExtension{Raw: raw}
 		}

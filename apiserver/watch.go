@@ -38,7 +38,7 @@ func (r *request) watch() error {
 	defer stop()
 	w, err := r.kind.collection.Watch(ctx, opts)
 	if errors.Is(err, store.ErrCompacted) {
-		return r.streamError(apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", opts.Since, r.s.cfg.Store.Revision())))
+		return r.streamError(tooOld(strconv.FormatInt(opts.Since, 10), r.s.cfg.Store.Revision()))
 	}
 	if err != nil {
 		return err
@@ -50,10 +50,10 @@ func (r *request) watch() error {
 	for {
 		events, err := w.Next(ctx)
 		if err != nil {
-			if errors.Is(err, store.ErrSlow) || errors.Is(err, store.ErrCompacted) {
-				_ = r.writeEvents(r.errorEvent(apierrors.NewResourceExpired("the watch fell too far behind: " + err.Error())))
+			if errors.Is(err, store.ErrCompacted) {
+				_ = r.writeEvents(r.errorEvent(tooOld(strconv.FormatInt(opts.Since, 10), r.s.cfg.Store.Revision())))
 			}
-			return nil
+			return nil // a slow client comes again from where it is, and learns then if that is gone
 		}
 		buf = buf[:0]
 		for i := range events {
@@ -82,9 +82,6 @@ func (r *request) watchOptions() (store.WatchOptions, error) {
 		return store.WatchOptions{}, err
 	}
 	bookmarks, initial := r.on("allowWatchBookmarks"), r.on("sendInitialEvents")
-	if initial && !bookmarks {
-		return store.WatchOptions{}, invalidList("allowWatchBookmarks", "sendInitialEvents requires allowWatchBookmarks")
-	}
 	return store.WatchOptions{
 		Namespace: r.namespace, Name: sel.name, Index: sel.index, Value: sel.value, Filter: r.filter(sel),
 		Since: since, InitialEvents: initial, Bookmarks: bookmarks,
@@ -128,16 +125,14 @@ func (r *request) writeEvents(raw []byte) error {
 }
 
 // streamError answers a watch that cannot begin as clients expect: a stream of one error.
-func (r *request) streamError(err *apierrors.StatusError) error {
+func (r *request) streamError(err error) error {
 	r.beginStream()
 	_ = r.writeEvents(r.errorEvent(err)) // a client that went away
 	return nil
 }
 
-func (r *request) errorEvent(err *apierrors.StatusError) []byte {
-	status := err.ErrStatus
-	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
-	raw, encErr := objectBytes(&choice{media: r.out.media}, &status)
+func (r *request) errorEvent(err error) []byte {
+	raw, encErr := objectBytes(&choice{media: r.out.media}, r.status(err))
 	if encErr != nil {
 		return nil // a Status always encodes
 	}
@@ -174,7 +169,7 @@ func (r *request) bookmark(e *store.Event) ([]byte, error) {
 	}
 	switch r.out.as {
 	case "Table":
-		p := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/v1"}, ObjectMeta: meta}
+		p := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/" + r.out.version}, ObjectMeta: meta}
 		raw, err := json.Marshal(p)
 		if err != nil {
 			return nil, err
@@ -189,7 +184,7 @@ func (r *request) bookmark(e *store.Event) ([]byte, error) {
 		obj.SetAnnotations(meta.Annotations)
 		return objectBytes(&choice{media: r.out.media}, obj)
 	}
-	p := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/v1"}, ObjectMeta: meta}
+	p := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/" + r.out.version}, ObjectMeta: meta}
 	return objectBytes(&choice{media: r.out.media}, p)
 }
 

@@ -252,10 +252,13 @@ func (r *request) update() error {
 		r.warn(w)
 	}
 	if sent.GetName() == "" {
-		return apierrors.NewBadRequest("the name of the object (name was empty) does not match the name on the URL (" + r.name + ")")
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", r.name))
 	}
 	if sent.GetName() != r.name {
 		return wrongName(sent.GetName(), r.name)
+	}
+	if ns := sent.GetNamespace(); r.kind.Namespaced && ns != "" && ns != r.namespace {
+		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the object (%s) does not match the namespace on the request (%s)", ns, r.namespace))
 	}
 	edit := func(api.Object) (api.Object, error) { return sent.DeepCopyObject().(api.Object), nil }
 	item, obj, err := r.edit(edit, o, nil)

@@ -7,6 +7,7 @@ import (
 	"github.com/proa-dev/proa/apis/apps"
 	"github.com/proa-dev/proa/apis/authentication"
 	"github.com/proa-dev/proa/apis/authorization"
+	"github.com/proa-dev/proa/apis/batch"
 	"github.com/proa-dev/proa/apis/certificates"
 	"github.com/proa-dev/proa/apis/coordination"
 	"github.com/proa-dev/proa/apis/core"
@@ -20,7 +21,7 @@ import (
 // Kinds are all kinds that are built in.
 func Kinds() []*api.Kind {
 	return slices.Concat(
-		core.Kinds, apps.Kinds, events.Kinds, authentication.Kinds, authorization.Kinds, certificates.Kinds,
+		core.Kinds, apps.Kinds, batch.Kinds, events.Kinds, authentication.Kinds, authorization.Kinds, certificates.Kinds,
 		policy.Kinds, rbac.Kinds, scheduling.Kinds, coordination.Kinds, discovery.Kinds,
 	)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/proa-dev/proa/controllers/endpoints"
 	"github.com/proa-dev/proa/controllers/endpointslice"
 	"github.com/proa-dev/proa/controllers/garbagecollector"
+	"github.com/proa-dev/proa/controllers/job"
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/controllers/namespace"
 	"github.com/proa-dev/proa/controllers/nodelifecycle"
@@ -49,6 +50,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"deployment", made(deployment.New)},
 		{"replicaset", made(replicaset.New)},
 		{"daemonset", made(daemonset.New)},
+		{"job", made(job.New)},
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
 		{"disruption", made(disruption.New)},

@@ -10,9 +10,13 @@ want() { # command, package, reason
 	fi
 }
 want go golang-go "to build proa (a newer Go is fetched by go itself if go.mod asks for one)"
+want gcc gcc "for the race detector of the tests"
+want curl curl "to ask the demo"
 want runc runc "the program that makes containers out of processes"
 want busybox busybox-static "the shell inside the demo's image"
 want nft nftables "to look at the rules that proa makes (tests read them)"
+
+case " ${need[*]-} " in *" gcc "*) need+=(libc6-dev) ;; esac
 
 if [ ${#need[@]} -gt 0 ]; then
 	if ! command -v apt-get >/dev/null; then

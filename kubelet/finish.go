@@ -52,7 +52,7 @@ func (w *worker) finish(ctx context.Context, pod *corev1.Pod, gone bool) (next t
 		return w.forget(pod)
 	}
 	if doomed && !e.asked {
-		w.k.statuses.put(pod, w.status, true)
+		w.k.statuses.drop(pod, w.status)
 		e.asked = true
 	}
 	return time.Time{}, false
@@ -101,8 +101,15 @@ func (w *worker) stopAll(ctx context.Context, pod *corev1.Pod, gone bool) (time.
 		w.poke()
 		return time.Time{}, false
 	}
-	w.show(pod, nil, false)
+	// The end of a pod whose containers have ended is told before its sandbox is taken down.
+	w.show(pod, nil, w.done && !w.containersLive())
 	return time.Time{}, false
+}
+
+func (w *worker) containersLive() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.observed.Live()
 }
 
 func (w *worker) refresh(ctx context.Context) error {

@@ -32,13 +32,17 @@ type written struct {
 	namespace, name string
 	want            *corev1.PodStatus
 	have            *corev1.PodStatus // what the API server has, as far as we wrote it
+	held            time.Duration     // how long want may wait
 	drop            bool              // delete the pod once the status is written
 }
 
 const (
 	statusWriters = 4
-	statusRetry   = 100 * time.Millisecond
-	statusMost    = 10 * time.Second
+	// statusHold is how long a status that only tells of something under way may wait for the
+	// one that follows it: a start or an end that goes well is then one write, not four.
+	statusHold  = 150 * time.Millisecond
+	statusRetry = 100 * time.Millisecond
+	statusMost  = 10 * time.Second
 )
 
 func newStatusWriter(client kubernetes.Interface, log *slog.Logger) *statusWriter {
@@ -46,8 +50,18 @@ func newStatusWriter(client kubernetes.Interface, log *slog.Logger) *statusWrite
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[types.UID](statusRetry, statusMost))}
 }
 
-// put asks for a status to be written, and for the pod to be deleted after it.
-func (s *statusWriter) put(pod *corev1.Pod, status *corev1.PodStatus, drop bool) {
+// put asks for a status to be written.
+func (s *statusWriter) put(pod *corev1.Pod, status *corev1.PodStatus) { s.add(pod, status, false, 0) }
+
+// passing asks for a status to be written that the next one may overtake.
+func (s *statusWriter) passing(pod *corev1.Pod, status *corev1.PodStatus) {
+	s.add(pod, status, false, statusHold)
+}
+
+// drop asks for a status to be written, and for the pod to be deleted after it.
+func (s *statusWriter) drop(pod *corev1.Pod, status *corev1.PodStatus) { s.add(pod, status, true, 0) }
+
+func (s *statusWriter) add(pod *corev1.Pod, status *corev1.PodStatus, drop bool, hold time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.pods[pod.UID]
@@ -55,11 +69,11 @@ func (s *statusWriter) put(pod *corev1.Pod, status *corev1.PodStatus, drop bool)
 		p = &written{namespace: pod.Namespace, name: pod.Name, have: &pod.Status}
 		s.pods[pod.UID] = p
 	}
-	if !drop && equality.Semantic.DeepEqual(status, p.want) {
+	if !drop && p.held <= hold && equality.Semantic.DeepEqual(status, p.want) {
 		return
 	}
-	p.want, p.drop = status, p.drop || drop
-	s.queue.Add(pod.UID)
+	p.want, p.drop, p.held = status, p.drop || drop, hold
+	s.queue.AddAfter(pod.UID, hold)
 }
 
 func (s *statusWriter) forget(uid types.UID) {
@@ -104,6 +118,7 @@ func (s *statusWriter) write(ctx context.Context, uid types.UID) error {
 		s.mu.Unlock()
 		return nil
 	}
+	p.held = 0
 	namespace, name, want, have, drop := p.namespace, p.name, p.want, p.have, p.drop
 	s.mu.Unlock()
 	patch, err := statusPatch(uid, have, want)

@@ -41,6 +41,7 @@ type worker struct {
 
 	// of the loop alone
 	admitted bool
+	done     bool // its containers have ended by themselves, for good
 	bringing *job
 	killing  map[string]*job // by container id
 	ending   *ending
@@ -243,6 +244,7 @@ func (w *worker) step(ctx context.Context, pod *corev1.Pod) (time.Time, bool) {
 	w.probe(pod)
 	p := plan.Decide(w.input(pod))
 	if p.Finished && !w.bringing.running() && len(w.killing) == 0 {
+		w.done = true
 		return w.finish(ctx, pod, false)
 	}
 	w.reap()
@@ -416,9 +418,22 @@ func (w *worker) show(pod *corev1.Pod, waiting map[string]plan.Waiting, finished
 		Runtime: w.k.runtime, HostIPs: w.k.cfg.NodeIPs, Final: w.final, Terminating: w.ending != nil, Finished: finished, Now: time.Now()})
 	w.status = &status
 	if !w.gone && !w.orphan {
-		w.k.statuses.put(pod, &status, false)
+		if w.passing(pod, &status, finished) {
+			w.k.statuses.passing(pod, &status)
+		} else {
+			w.k.statuses.put(pod, &status)
+		}
 	}
 	return &status
+}
+
+// passing tells whether a better status is about to follow this one: nothing of the pod runs
+// yet and its start is under way, or its containers are being ended because it is deleted.
+func (w *worker) passing(pod *corev1.Pod, s *corev1.PodStatus, finished bool) bool {
+	if w.ending != nil {
+		return pod.DeletionTimestamp != nil && !finished || terminal(pod)
+	}
+	return s.Phase == corev1.PodPending && w.bringing.running()
 }
 
 // deadline tells whether the pod has been active for too long, or when it will have been.

@@ -88,7 +88,7 @@ func (v version) hash() string {
 	fmt.Fprintln(h, program(), v.GroupVersion)
 	for _, k := range v.kinds {
 		fmt.Fprintln(h, k.Kind, k.Resource.Resource, k.Namespaced, k.HasStatus, k.Scale != nil, k.Virtual != nil,
-			answersDeleted[k.GroupResource()])
+			api.AnswersDeleted(k.GroupResource()))
 		if custom(k) {
 			fmt.Fprintf(h, "schema %q\n", v.schemas[k.GroupVersionKind])
 		} else {

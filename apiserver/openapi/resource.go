@@ -13,26 +13,6 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 )
 
-// answersDeleted are the resources whose DELETE answers the object instead of a Status.
-var answersDeleted = map[schema.GroupResource]bool{
-	{Resource: "persistentvolumeclaims"}:                           true,
-	{Resource: "persistentvolumes"}:                                true,
-	{Resource: "pods"}:                                             true,
-	{Resource: "podtemplates"}:                                     true,
-	{Resource: "resourcequotas"}:                                   true,
-	{Resource: "serviceaccounts"}:                                  true,
-	{Resource: "services"}:                                         true,
-	{Group: "resource.k8s.io", Resource: "deviceclasses"}:          true,
-	{Group: "resource.k8s.io", Resource: "resourceclaims"}:         true,
-	{Group: "resource.k8s.io", Resource: "resourceclaimtemplates"}: true,
-	{Group: "resource.k8s.io", Resource: "resourceslices"}:         true,
-	{Group: "storage.k8s.io", Resource: "csidrivers"}:              true,
-	{Group: "storage.k8s.io", Resource: "csinodes"}:                true,
-	{Group: "storage.k8s.io", Resource: "storageclasses"}:          true,
-	{Group: "storage.k8s.io", Resource: "volumeattachments"}:       true,
-	{Group: "storage.k8s.io", Resource: "volumeattributesclasses"}: true,
-}
-
 // resourcePaths describes the paths of one resource.
 type resourcePaths struct {
 	*paths
@@ -86,7 +66,7 @@ func (r *resourcePaths) objects() {
 	}
 	r.view("", "", gvk, r.object, "read", "patch", "replace")
 	answer := status
-	if answersDeleted[k.GroupResource()] {
+	if api.AnswersDeleted(k.GroupResource()) {
 		answer = r.object
 	}
 	r.add(r.item, r.items[r.item].Parameters, &operation{

@@ -1,0 +1,9 @@
+package apiserver_test
+
+import (
+	"encoding/pem"
+)
+
+func pemOf(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
