@@ -225,6 +225,9 @@ func (r *request) operate() error {
 	case "delete":
 		return r.delete()
 	case "deletecollection":
+		if r.kind.NoDeleteCollection {
+			return r.notAllowed()
+		}
 		return r.deleteCollection()
 	}
 	return r.notAllowed()

@@ -85,6 +85,8 @@ type Resource[T Object] struct {
 	// UnconditionalUpdate allows PUT without a resourceVersion (upstream's
 	// AllowUnconditionalUpdate); most kinds do.
 	UnconditionalUpdate bool
+	// NoDeleteCollection refuses to delete all objects at once (namespaces).
+	NoDeleteCollection bool
 
 	// HasStatus: the type has a Status field, written only through the status subresource.
 	HasStatus bool

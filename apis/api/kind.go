@@ -44,10 +44,10 @@ type Kind struct {
 	Released       func(env *Env, old Object)
 	BeforeDelete   func(obj Object, options *metav1.DeleteOptions) bool
 
-	CreateOnUpdate, UnconditionalUpdate bool
-	HasStatus, HasGeneration            bool
-	ValidateStatus                      func(obj, old Object) field.ErrorList
-	PrepareStatus                       func(obj, old Object)
+	CreateOnUpdate, UnconditionalUpdate, NoDeleteCollection bool
+	HasStatus, HasGeneration                                bool
+	ValidateStatus                                          func(obj, old Object) field.ErrorList
+	PrepareStatus                                           func(obj, old Object)
 
 	Scale    *Scale[Object]
 	Updates  []Update[Object]
@@ -89,7 +89,7 @@ func Define[T Object](r Resource[T]) *Kind {
 		Resource:         schema.GroupVersionResource{Group: r.Group, Version: r.Version, Resource: r.Plural},
 		Singular:         r.Singular, Short: r.Short, Categories: r.Categories, Namespaced: r.Namespaced,
 		Prefix: r.Prefix, TTL: r.TTL, Type: reflect.TypeFor[T]().Elem(),
-		CreateOnUpdate: r.CreateOnUpdate, UnconditionalUpdate: r.UnconditionalUpdate,
+		CreateOnUpdate: r.CreateOnUpdate, UnconditionalUpdate: r.UnconditionalUpdate, NoDeleteCollection: r.NoDeleteCollection,
 		HasStatus: r.HasStatus, HasGeneration: r.HasGeneration,
 		Actions: r.Actions, Connects: r.Connects, Indexes: r.Indexes,
 		ValidateName: r.ValidateName,

@@ -18,6 +18,7 @@ import (
 var Namespaces = api.Define(api.Resource[*corev1.Namespace]{
 	Version: "v1", Kind: "Namespace", Plural: "namespaces", Short: []string{"ns"},
 	UnconditionalUpdate: true,
+	NoDeleteCollection:  true,
 	HasStatus:           true,
 	ValidateName:        apivalidation.ValidateNamespaceName,
 	Default:             defaultNamespace,

@@ -88,6 +88,9 @@ func describe(k *api.Kind) resource {
 		return resource{kind: k, verbs: []string{"create"}}
 	}
 	r := resource{kind: k, verbs: storedVerbs}
+	if k.NoDeleteCollection {
+		r.verbs = slices.DeleteFunc(slices.Clone(storedVerbs), func(v string) bool { return v == "deletecollection" })
+	}
 	view := []string{"get", "patch", "update"}
 	if k.HasStatus {
 		r.subresources = append(r.subresources, subresource{"status", k.GroupVersionKind, view})

@@ -76,6 +76,7 @@ type target struct {
 	kubelet bool // with our certificate
 	upgrade bool // anything but an upgrade is refused
 	stream  bool // each byte is passed on at once
+	texts   bool // errors are plain texts, which become a Status
 }
 
 // Connect serves one request.
@@ -85,9 +86,12 @@ func (p *Proxy) Connect(w http.ResponseWriter, r *http.Request, req Request) {
 		writeError(w, err)
 		return
 	}
-	transport := p.plain
+	var transport http.RoundTripper = p.plain
 	if t.kubelet {
 		transport = p.kubelet
+	}
+	if t.texts {
+		transport = texts{transport, req}
 	}
 	out := r.Clone(r.Context())
 	stripIdentity(out.Header)

@@ -49,13 +49,15 @@ func (r *resourcePaths) objects() {
 		verb: http.MethodGet, id: r.id("list", r.scoped, ""), action: "list", kind: gvk, answer: r.list,
 		description: "list or watch objects of kind " + k.Kind, parameters: listParameters, produces: stream,
 	}
-	r.add(r.collection, slices.Concat(r.scope, prettyOnly), list,
-		r.create(r.scoped, gvk, r.object),
-		&operation{
+	collection := []*operation{list, r.create(r.scoped, gvk, r.object)}
+	if !k.NoDeleteCollection {
+		collection = append(collection, &operation{
 			verb: http.MethodDelete, id: r.id("delete", "Collection"+r.scoped, ""), action: "deletecollection", kind: gvk,
 			description: "delete collection of " + k.Kind, body: removal, bodyOptional: true, answer: status,
 			parameters: union(deleteParameters, selectParameters), produces: object,
 		})
+	}
+	r.add(r.collection, slices.Concat(r.scope, prettyOnly), collection...)
 	if k.Namespaced {
 		all := *list
 		all.id = r.id("list", k.Kind, "ForAllNamespaces")
