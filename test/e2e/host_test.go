@@ -21,7 +21,13 @@ func TestLeavesTheMachineAsItWas(t *testing.T) {
 		name string
 		end  func(*site)
 	}{
-		{"down", func(s *site) { s.proa("down") }},
+		{"down", func(s *site) {
+			begun := time.Now()
+			s.proa("down")
+			if took := time.Since(begun); took > 8*time.Second {
+				s.t.Errorf("down took %s", took.Round(time.Millisecond))
+			}
+		}},
 		{"down after kill -9", func(s *site) { s.kill("server"); s.proa("down") }},
 		{"uninstall after kill -9 of all", func(s *site) {
 			for _, file := range s.pidFiles() {
