@@ -73,17 +73,20 @@ func (c *controlPlane) startComponents(ctx context.Context, group *Group) error 
 	if err != nil {
 		return err
 	}
-	parts := []Part{{Name: "scheduler", Run: sched.Run}}
+	// The informers stop after those that use them: some are started by a loop.
+	parts := []Part{
+		{Name: "informers", Run: func(ctx context.Context) error {
+			factory.Start(ctx.Done())
+			<-ctx.Done()
+			factory.Shutdown()
+			sent.broadcaster.Shutdown()
+			return nil
+		}},
+		{Name: "scheduler", Run: sched.Run},
+	}
 	for _, one := range all {
 		parts = append(parts, Part{Name: "controller " + one.Name, Run: one.Run})
 	}
-	parts = append(parts, Part{Name: "informers", Run: func(ctx context.Context) error {
-		factory.Start(ctx.Done())
-		<-ctx.Done()
-		factory.Shutdown()
-		sent.broadcaster.Shutdown()
-		return nil
-	}})
 	for _, p := range parts {
 		if err := group.Start(ctx, p); err != nil {
 			return err

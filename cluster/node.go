@@ -127,20 +127,19 @@ func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Pr
 	if err != nil {
 		return err
 	}
-	begin := []Part{
+	begin := append([]Part{
+		{Name: "node informers", Run: func(ctx context.Context) error {
+			c.informers.Start(ctx.Done())
+			<-ctx.Done()
+			c.informers.Shutdown()
+			sent.broadcaster.Shutdown()
+			return nil
+		}},
 		{Name: "pods of this node", Run: func(ctx context.Context) error { c.pods.Informer().Run(ctx.Done()); return nil }},
 		{Name: "network", Run: pods.Run},
 		{Name: "proxy", Run: prox.Run},
 		{Name: "dns", Run: names.Run},
-	}
-	begin = append(begin, parts...)
-	begin = append(begin, Part{Name: "node informers", Run: func(ctx context.Context) error {
-		c.informers.Start(ctx.Done())
-		<-ctx.Done()
-		c.informers.Shutdown()
-		sent.broadcaster.Shutdown()
-		return nil
-	}})
+	}, parts...)
 	for _, p := range begin {
 		if err := group.Start(ctx, p); err != nil {
 			return err
