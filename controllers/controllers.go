@@ -10,6 +10,7 @@ import (
 
 	"github.com/proa-dev/proa/controllers/certificates"
 	"github.com/proa-dev/proa/controllers/clusterrole"
+	"github.com/proa-dev/proa/controllers/cronjob"
 	"github.com/proa-dev/proa/controllers/daemonset"
 	"github.com/proa-dev/proa/controllers/deployment"
 	"github.com/proa-dev/proa/controllers/disruption"
@@ -53,6 +54,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"daemonset", made(daemonset.New)},
 		{"job", made(job.New)},
 		{"statefulset", made(statefulset.New)},
+		{"cronjob", made(cronjob.New)},
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
 		{"disruption", made(disruption.New)},

@@ -9,4 +9,4 @@ package batch
 import "github.com/proa-dev/proa/apis/api"
 
 // Kinds are the group's kinds.
-var Kinds = []*api.Kind{Jobs}
+var Kinds = []*api.Kind{Jobs, CronJobs}
