@@ -62,10 +62,17 @@ func (r *request) watch() error {
 				return nil
 			}
 			first = false
+			if len(buf) >= chunk { // a first state can be long
+				if _, err := r.w.Write(buf); err != nil {
+					return nil // a client that went away
+				}
+				buf = buf[:0]
+			}
 		}
-		if r.writeEvents(buf) != nil {
+		if _, err := r.w.Write(buf); err != nil {
 			return nil // a client that went away
 		}
+		r.flush()
 		if cap(buf) > 1<<20 {
 			buf = nil // one large batch must not be kept for the life of a watch
 		}
