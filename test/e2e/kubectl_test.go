@@ -136,7 +136,7 @@ func (j *journey) get() {
 	j.says(words("get ns,sa -A"), "kube-system", "default")
 	j.refuses(j.n("get pod nosuch"), `Error from server (NotFound): pods "nosuch" not found`)
 	j.refuses(j.n("get nosuch"), `the server doesn't have a resource type "nosuch"`)
-	j.says(words("api-resources"), "deployments", "deploy", "apps/v1", "networkpolicies")
+	j.says(words("api-resources"), "deployments", "deploy", "apps/v1", "endpointslices")
 	j.says(words("api-versions"), "rbac.authorization.k8s.io/v1", "batch/v1")
 	j.says(words("version"), "Server Version: v1.37")
 	j.says(words("cluster-info"), "is running at")
@@ -331,7 +331,6 @@ func (j *journey) rollout() {
 	j.says(j.n("rollout restart deployment/web"), "restarted")
 	j.says(j.n("rollout status deployment/web --timeout=60s"), "successfully rolled out")
 	j.refuses(j.n("rollout undo deployment/web --to-revision=99"), "unable to find specified revision 99")
-	j.says(j.n("autoscale deployment web --min=1 --max=2"), "autoscaled")
 }
 
 func (j *journey) watch() {
