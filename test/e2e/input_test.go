@@ -89,7 +89,7 @@ func wrongFiles(t *testing.T, k *tool, dir string) {
 	apply := words("apply -f -")
 	k.input("a: [b\n").refuses(apply, "error parsing")
 	k.input("kind: Pod\n").refuses(apply, "apiVersion not set")
-	k.input("apiVersion: v1\nkind: Nosuch\nmetadata: {name: x}\n").refuses(apply, "Nosuch")
+	k.refuses(words("get nosuch"), `the server doesn't have a resource type "nosuch"`)
 	k.input("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: Not_Valid}\n").refuses(apply, `metadata.name: Invalid value: "Not_Valid"`, "RFC 1123")
 	k.input("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, namespace: nosuch}\n").refuses(apply, `namespaces "nosuch" not found`)
 	k.input("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: []}\n").refuses(apply, "spec.containers: Required value")
