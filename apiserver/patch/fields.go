@@ -32,7 +32,9 @@ func NewFields(kind *api.Kind, scheme *runtime.Scheme) (*Fields, error) {
 	f := &Fields{kind: kind, types: applyconfigurations.NewTypeConverter(scheme), version: kind.GroupVersion().String()}
 	_, accessible := kind.New().(metav1.ObjectMetaAccessor)
 	f.plain = accessible && kind.Type != reflect.TypeFor[unstructured.Unstructured]()
-	if _, err := f.types.ObjectToTyped(kind.New()); err != nil {
+	if trusting, err := newTrusting(f.types, kind); err == nil {
+		f.types = trusting
+	} else {
 		f.types = managedfields.NewDeducedTypeConverter()
 	}
 	if _, err := f.manager(""); err != nil {

@@ -31,7 +31,6 @@ type world struct {
 	now    time.Time
 	random *rand.Rand
 	serial int
-	made   int
 }
 
 func (w *world) crash() bool { return w.random.IntN(4) == 0 }

@@ -331,11 +331,3 @@ func wire(p *pod, name, here, there, gateway string) error {
 	}
 	return nil
 }
-
-func openNetns(t testing.TB, path string) netns.NsHandle {
-	t.Helper()
-	ns, err := netns.GetFromPath(path)
-	must(t, err)
-	t.Cleanup(func() { _ = ns.Close() })
-	return ns
-}
