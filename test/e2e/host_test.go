@@ -127,6 +127,12 @@ func (s *site) marks() *regexp.Regexp {
 // pods' links are told apart from ours by nothing.
 var others = regexp.MustCompile(`proa|veth|kubernetes\.io~|\bpr[0-9a-f]{12}\b|^. (listen|process) |^. file /(etc|var/log|tmp)|/run/user|/run/systemd`)
 
+// A program that comes or goes meanwhile is ours if it is one that a cluster starts.
+var (
+	program = regexp.MustCompile(`^. process `)
+	started = regexp.MustCompile(`proa|containerd|runc|pause|busybox|/web$`)
+)
+
 // alone says that no other cluster runs on this machine.
 func (s *site) alone() bool {
 	s.t.Helper()
@@ -145,6 +151,9 @@ func (s *site) same(before snapshot.Snapshot, marks *regexp.Regexp, ignore ...st
 	var diff []string
 	for range 20 { // the kernel takes down namespaces and cgroups a little later
 		diff = slices.DeleteFunc(snapshot.Diff(before, snapshot.Take(), ignore...), func(line string) bool {
+			if program.MatchString(line) && !started.MatchString(line) {
+				return true
+			}
 			return !alone && !marks.MatchString(line) && others.MatchString(line)
 		})
 		diff = append(diff, s.processes(marks)...)
