@@ -9,7 +9,6 @@ package replicaset
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -167,7 +166,7 @@ func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet, selector 
 	for _, pod := range loop.ControlledBy[*corev1.Pod](c.pods, rs.UID) {
 		switch {
 		case pod.DeletionTimestamp != nil:
-			if !ended(pod) {
+			if !loop.Ended(pod) {
 				terminating++
 			}
 		case !selector.Matches(labels.Set(pod.Labels)):
@@ -177,7 +176,7 @@ func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet, selector 
 			if err := loop.Release(ctx, c.deps.Client, pod, rs.UID); err != nil {
 				return nil, 0, err
 			}
-		case !ended(pod):
+		case !loop.Ended(pod):
 			live = append(live, pod)
 		}
 	}
@@ -185,7 +184,7 @@ func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet, selector 
 		return live, terminating, nil
 	}
 	for _, pod := range loop.Orphans[*corev1.Pod](c.pods, rs.Namespace) {
-		if pod.DeletionTimestamp != nil || ended(pod) || !selector.Matches(labels.Set(pod.Labels)) {
+		if pod.DeletionTimestamp != nil || loop.Ended(pod) || !selector.Matches(labels.Set(pod.Labels)) {
 			continue
 		}
 		// Only a set that still exists may adopt: the cache could be behind.
@@ -199,10 +198,6 @@ func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet, selector 
 		live = append(live, pod)
 	}
 	return live, terminating, nil
-}
-
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // scale creates or deletes the difference between what is and what should be.
@@ -233,19 +228,11 @@ func (c *Controller) neighbours(pods []*corev1.Pod) map[string]int {
 // requests were wasted.
 func (c *Controller) create(ctx context.Context, rs *appsv1.ReplicaSet, n int) error {
 	c.pending.Creating(rs.UID, n)
-	left := n
-	for batch := 1; left > 0; batch *= 2 {
-		batch = min(batch, left)
-		if err := inParallel(batch, func(int) error { return c.createOne(ctx, rs) }); err != nil {
-			// createOne took back what failed; the rest was not tried.
-			for range left - batch {
-				c.pending.Created(rs.UID)
-			}
-			return err
-		}
-		left -= batch
+	tried, err := loop.SlowStart(n, func(int) error { return c.createOne(ctx, rs) })
+	for range n - tried {
+		c.pending.Created(rs.UID) // createOne took back what failed; the rest was not tried
 	}
-	return nil
+	return err
 }
 
 func (c *Controller) createOne(ctx context.Context, rs *appsv1.ReplicaSet) error {
@@ -267,7 +254,7 @@ func (c *Controller) delete(ctx context.Context, rs *appsv1.ReplicaSet, pods []*
 	for _, pod := range pods {
 		c.pending.Deleting(rs.UID, pod.UID)
 	}
-	return inParallel(len(pods), func(i int) error {
+	return loop.InParallel(len(pods), func(i int) error {
 		pod := pods[i]
 		err := c.deps.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
 		if err != nil {
@@ -281,26 +268,6 @@ func (c *Controller) delete(ctx context.Context, rs *appsv1.ReplicaSet, pods []*
 		c.recorder.Eventf(rs, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %v", pod.Name)
 		return nil
 	})
-}
-
-// inParallel calls f for 0 to n-1 at once and gives the first error.
-func inParallel(n int, f func(i int) error) error {
-	var group sync.WaitGroup
-	errs := make(chan error, n)
-	for i := range n {
-		group.Go(func() {
-			if err := f(i); err != nil {
-				errs <- err
-			}
-		})
-	}
-	group.Wait()
-	select {
-	case err := <-errs:
-		return err
-	default:
-		return nil
-	}
 }
 
 type (
