@@ -105,9 +105,8 @@ func (c *Controller) count(pod *corev1.Pod) int {
 	return len(c.ended)
 }
 
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
+// ended pods take a place until they are deleted; one that is going already does not count.
+func ended(pod *corev1.Pod) bool { return loop.Ended(pod) && pod.DeletionTimestamp == nil }
 
 func (c *Controller) reconcile(ctx context.Context, k key) error {
 	switch {
@@ -221,7 +220,7 @@ func (c *Controller) trim(ctx context.Context) error {
 // reason, so that what waits for its end sees one.
 func (c *Controller) remove(ctx context.Context, pod *corev1.Pod, reason *corev1.PodCondition) error {
 	client := c.deps.Client.CoreV1().Pods(pod.Namespace)
-	if !ended(pod) {
+	if !loop.Ended(pod) {
 		status := map[string]any{"phase": corev1.PodFailed}
 		if reason != nil {
 			status["conditions"] = []corev1.PodCondition{*reason}
