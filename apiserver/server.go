@@ -32,14 +32,12 @@ import (
 
 // Limits of what is let in.
 const (
-	maxBody           = 3 << 20 // bytes of a request's body
-	maxReading        = 400     // requests that only read, at once
-	maxWriting        = 200     // requests that change something, at once
-	requestTimeout    = time.Minute
-	defaultWatch      = 30 * time.Minute // a watch without timeoutSeconds ends between this and twice this
-	maxGenerateTries  = 8
-	maxListPage       = 0 // no bound of our own: lists are streamed
-	userAgentManagers = "unknown"
+	maxBody          = 3 << 20 // bytes of a request's body
+	maxReading       = 400     // requests that only read, at once
+	maxWriting       = 200     // requests that change something, at once
+	requestTimeout   = time.Minute
+	defaultWatch     = 30 * time.Minute // a watch without timeoutSeconds ends between this and twice this
+	maxGenerateTries = 8
 )
 
 // Config of a Server.

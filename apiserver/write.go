@@ -79,22 +79,31 @@ func (r *request) attributesFor(op admission.Operation, obj, old api.Object, dry
 	return a
 }
 
-func (r *request) create() error {
+// sentObject reads the options and the object of a create or update.
+func (r *request) sentObject() (api.Object, writeOptions, error) {
 	o, err := r.writeOptions()
 	if err != nil {
-		return err
+		return nil, o, err
 	}
 	raw, err := r.body()
 	if err != nil {
-		return err
+		return nil, o, err
 	}
 	obj := r.kind.New()
 	warnings, err := patch.Decode(r.kind.GroupVersionKind, obj, r.r.Header.Get("Content-Type"), raw, o.validation)
 	if err != nil {
-		return err
+		return nil, o, err
 	}
 	for _, w := range warnings {
 		r.warn(w)
+	}
+	return obj, o, nil
+}
+
+func (r *request) create() error {
+	obj, o, err := r.sentObject()
+	if err != nil {
+		return err
 	}
 	item, made, err := r.createObject(r.r.Context(), obj, o, nil)
 	if err != nil {
@@ -235,21 +244,9 @@ func wrongName(object, url string) error {
 type editor func(old api.Object) (api.Object, error)
 
 func (r *request) update() error {
-	o, err := r.writeOptions()
+	sent, o, err := r.sentObject()
 	if err != nil {
 		return err
-	}
-	raw, err := r.body()
-	if err != nil {
-		return err
-	}
-	sent := r.kind.New()
-	warnings, err := patch.Decode(r.kind.GroupVersionKind, sent, r.r.Header.Get("Content-Type"), raw, o.validation)
-	if err != nil {
-		return err
-	}
-	for _, w := range warnings {
-		r.warn(w)
 	}
 	if sent.GetName() == "" {
 		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", r.name))
