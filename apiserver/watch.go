@@ -18,6 +18,13 @@ import (
 	"github.com/proa-dev/proa/store"
 )
 
+// Watches of which many see the same events wait a moment after each sending, so that what
+// happens meanwhile costs each of them one wake-up.
+const (
+	crowd      = 64
+	crowdPause = 8 * time.Millisecond
+)
+
 // watch streams changes until the client goes, its time is over, or it falls too far
 // behind. All events of one wake-up go out in one write.
 func (r *request) watch() error {
@@ -75,6 +82,12 @@ func (r *request) watch() error {
 		r.flush()
 		if cap(buf) > 1<<20 {
 			buf = nil // one large batch must not be kept for the life of a watch
+		}
+		if w.Company() > crowd {
+			select {
+			case <-time.After(crowdPause):
+			case <-ctx.Done():
+			}
 		}
 	}
 }
