@@ -51,6 +51,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"certificates", made(certificates.New)},
 		{"deployment", made(deployment.New)},
 		{"replicaset", made(replicaset.New)},
+		{"replicationcontroller", made(replicaset.NewReplicationControllers)},
 		{"daemonset", made(daemonset.New)},
 		{"job", made(job.New)},
 		{"statefulset", made(statefulset.New)},
