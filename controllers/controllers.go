@@ -24,6 +24,7 @@ import (
 	"github.com/proa-dev/proa/controllers/podcidr"
 	"github.com/proa-dev/proa/controllers/podgc"
 	"github.com/proa-dev/proa/controllers/replicaset"
+	"github.com/proa-dev/proa/controllers/resourcequota"
 	"github.com/proa-dev/proa/controllers/rootca"
 	"github.com/proa-dev/proa/controllers/serviceaccount"
 	"github.com/proa-dev/proa/controllers/statefulset"
@@ -62,6 +63,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"nodelifecycle", made(nodelifecycle.New)},
 		{"garbagecollector", made(garbagecollector.New)},
 		{"podgc", made(podgc.New)},
+		{"resourcequota", made(resourcequota.New)},
 		{"tokencleaner", made(tokencleaner.New)},
 		{"clusterrole", made(clusterrole.New)},
 	} {
