@@ -16,11 +16,14 @@ import (
 	"github.com/proa-dev/proa/controllers/disruption"
 	"github.com/proa-dev/proa/controllers/endpoints"
 	"github.com/proa-dev/proa/controllers/endpointslice"
+	"github.com/proa-dev/proa/controllers/ephemeral"
 	"github.com/proa-dev/proa/controllers/garbagecollector"
+	"github.com/proa-dev/proa/controllers/horizontalpodautoscaler"
 	"github.com/proa-dev/proa/controllers/job"
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/controllers/namespace"
 	"github.com/proa-dev/proa/controllers/nodelifecycle"
+	"github.com/proa-dev/proa/controllers/persistentvolume"
 	"github.com/proa-dev/proa/controllers/podcidr"
 	"github.com/proa-dev/proa/controllers/podgc"
 	"github.com/proa-dev/proa/controllers/replicaset"
@@ -29,6 +32,7 @@ import (
 	"github.com/proa-dev/proa/controllers/serviceaccount"
 	"github.com/proa-dev/proa/controllers/statefulset"
 	"github.com/proa-dev/proa/controllers/tokencleaner"
+	"github.com/proa-dev/proa/controllers/volumeprotection"
 )
 
 // Controller is a loop that is ready to run.
@@ -60,6 +64,10 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
 		{"disruption", made(disruption.New)},
+		{"ephemeral", made(ephemeral.New)},
+		{"persistentvolume", made(persistentvolume.New)},
+		{"volumeprotection", made(volumeprotection.New)},
+		{"horizontalpodautoscaler", made(horizontalpodautoscaler.New)},
 		{"nodelifecycle", made(nodelifecycle.New)},
 		{"garbagecollector", made(garbagecollector.New)},
 		{"podgc", made(podgc.New)},
