@@ -119,6 +119,7 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	env := &api.Env{Reader: reader, Tokens: identity.Tokens, Reviews: access.NewReviews(authorizer, c.rbac)}
+	chain = append(chain, admission.ResourceQuota(reader, func() api.Writer { return env.Writer }, time.Now))
 	if err := c.allocators(env); err != nil {
 		return err
 	}
