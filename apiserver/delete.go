@@ -127,7 +127,9 @@ func (r *request) remover() *remover {
 
 func (r *request) admitDelete(ctx context.Context, old api.Object, o *metav1.DeleteOptions) error {
 	a := r.attributesFor(admission.Delete, nil, old, len(o.DryRun) > 0)
-	a.Name, a.Options = old.GetName(), o
+	options := o.DeepCopy()
+	options.TypeMeta = metav1.TypeMeta{Kind: "DeleteOptions", APIVersion: optionsVersion}
+	a.Name, a.Options = old.GetName(), options
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
 		return err
 	}

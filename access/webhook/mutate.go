@@ -51,7 +51,7 @@ func (m mutator) Mutate(ctx context.Context, a *admission.Attributes) error {
 	if a.Second() && state.last != nil && !equality.Semantic.DeepEqual(state.last, a.Object) {
 		state.changed()
 	}
-	r := match.NewRequest(&m.w.env, a)
+	r := match.NewRequest(ctx, &m.w.env, a)
 	for i, h := range hooks {
 		if err := m.one(ctx, r, h, state, i); err != nil {
 			return err

@@ -34,7 +34,7 @@ func (v validator) Validate(ctx context.Context, a *admission.Attributes) error 
 	if len(hooks) == 0 || admissionregistration.Excluded(a.Kind.Group, a.Kind.Resource.Resource) {
 		return nil
 	}
-	r := match.NewRequest(&v.w.env, a)
+	r := match.NewRequest(ctx, &v.w.env, a)
 	calls, err := v.calls(ctx, r, hooks)
 	if err != nil || len(calls) == 0 {
 		return err

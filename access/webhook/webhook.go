@@ -29,7 +29,7 @@ import (
 // Config of Webhooks.
 type Config struct {
 	Reader     api.Reader
-	Kinds      match.Kinds // nil: every kind has one version
+	Kinds      match.Kinds
 	Authorizer access.Authorizer
 	Clients    *client.Clients
 	Log        *slog.Logger

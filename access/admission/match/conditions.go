@@ -23,7 +23,7 @@ import (
 // Env is what requests are looked at with.
 type Env struct {
 	Reader     api.Reader
-	Kinds      Kinds             // nil: every kind has one version
+	Kinds      Kinds
 	Authorizer access.Authorizer // what expressions ask by "authorizer"
 }
 

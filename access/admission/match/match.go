@@ -9,6 +9,7 @@
 package match
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,6 +32,10 @@ type Kinds interface {
 	Equivalents(*api.Kind) []*api.Kind
 	// Find gives the kind of a name, nil when it is not served.
 	Find(schema.GroupVersionKind) *api.Kind
+	// Convert gives an object, which it may change, as another of the Equivalents.
+	Convert(ctx context.Context, obj api.Object, from, to *api.Kind) (api.Object, error)
+	// Tidy brings a changed object into form: no fields that are none, and defaults.
+	Tidy(*api.Kind, api.Object) error
 }
 
 var namespaces = schema.GroupResource{Resource: "namespaces"}
@@ -70,9 +75,7 @@ func (r *Request) Rules(rules []admissionv1.RuleWithOperations, policy *admissio
 func (r *Request) equivalents() []*api.Kind {
 	if !r.asked {
 		r.asked = true
-		if r.env.Kinds != nil {
-			r.others = r.env.Kinds.Equivalents(r.Kind)
-		}
+		r.others = r.env.Kinds.Equivalents(r.Kind)
 	}
 	return r.others
 }
@@ -183,13 +186,16 @@ func (r *Request) Labelled(s Selector) (bool, error) {
 // concurrent use.
 type Request struct {
 	*admission.Attributes
+	ctx    context.Context //nolint:containedctx // the request's own
 	env    *Env
 	asked  bool
 	others []*api.Kind
 }
 
 // NewRequest looks at a write.
-func NewRequest(env *Env, a *admission.Attributes) *Request { return &Request{Attributes: a, env: env} }
+func NewRequest(ctx context.Context, env *Env, a *admission.Attributes) *Request {
+	return &Request{Attributes: a, ctx: ctx, env: env}
+}
 
 func (r *Request) old() runtime.Object {
 	if r.Old == nil {
@@ -227,12 +233,9 @@ func (r *Request) convert(obj runtime.Object, from, to *api.Kind) (runtime.Objec
 	if !ok {
 		return nil, fmt.Errorf("failed to convert object version: %T is no object", obj)
 	}
-	o = o.DeepCopyObject().(api.Object)
-	if from.ToStored != nil {
-		o = from.ToStored(o)
-	}
-	if to.FromStored != nil {
-		o = to.FromStored(o)
+	o, err := r.env.Kinds.Convert(r.ctx, o.DeepCopyObject().(api.Object), from, to)
+	if err != nil {
+		return nil, fmt.Errorf("failed to convert object version: %w", err)
 	}
 	o.GetObjectKind().SetGroupVersionKind(to.GroupVersionKind)
 	return o, nil

@@ -25,7 +25,9 @@ func (r *Request) Set(t Target, obj runtime.Object) error {
 		if !ok {
 			return fmt.Errorf("a changed %s is a %T", t.GVK.Kind, obj)
 		}
-		t.Kind.Default(o)
+		if err := r.env.Kinds.Tidy(t.Kind, o); err != nil {
+			return err
+		}
 		back, err := r.convert(o, t.Kind, r.Kind)
 		if err != nil {
 			return err
