@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"fmt"
 	"net/url"
 	"reflect"
 	"strconv"
@@ -115,4 +116,17 @@ func readList(f reflect.Value, values []string) {
 			}
 		}
 	}
+}
+
+// Merge applies a configuration to an object of a kind that is served, for admission.
+func (s *Server) Merge(k *api.Kind, obj runtime.Object, configuration map[string]any) (runtime.Object, error) {
+	served := s.table.Load().kinds[k]
+	if served == nil {
+		return nil, fmt.Errorf("%s is not served", k.GroupVersionKind)
+	}
+	f, err := served.managed(s.cfg.Scheme)
+	if err != nil {
+		return nil, err
+	}
+	return f.Merge(obj, configuration)
 }

@@ -1,8 +1,11 @@
 package cluster
 
 import (
+	"k8s.io/apimachinery/pkg/runtime"
+
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/access/admission"
+	"github.com/proa-dev/proa/access/policy"
 	"github.com/proa-dev/proa/access/webhook"
 	"github.com/proa-dev/proa/access/webhook/client"
 	"github.com/proa-dev/proa/apis/api"
@@ -17,9 +20,16 @@ func (c *controlPlane) admission(reader api.Reader, authorizer access.Authorizer
 		return nil, err
 	}
 	log := c.log.With("part", "admission")
-	hooks := webhook.New(webhook.Config{
-		Reader: reader, Kinds: catalog.NewVersions(list), Authorizer: authorizer,
-		Clients: client.New(client.Config{Reader: reader, Log: log}), Log: log,
+	kinds := catalog.NewVersions(list)
+	policies := policy.New(policy.Config{
+		Reader: reader, Kinds: kinds, Authorizer: authorizer, Log: log,
+		Merge: func(k *api.Kind, obj runtime.Object, configuration map[string]any) (runtime.Object, error) {
+			return c.server.Merge(k, obj, configuration) // there is one by the time that anybody asks
+		},
 	})
-	return append(chain, hooks.Mutating(), hooks.Validating()), nil
+	hooks := webhook.New(webhook.Config{
+		Reader: reader, Kinds: kinds, Authorizer: authorizer, Log: log,
+		Clients: client.New(client.Config{Reader: reader, Log: log}),
+	})
+	return append(chain, policies.Mutating(), hooks.Mutating(), policies.Validating(), hooks.Validating()), nil
 }
