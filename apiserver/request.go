@@ -33,6 +33,7 @@ type request struct {
 	verb            string
 	rest            string // of a proxy: the path after it
 	connect         *api.Connect
+	scaled          bool // the object is changed through its Scale
 
 	out     *choice // how to answer
 	started bool    // the answer has begun
@@ -275,6 +276,10 @@ func (r *request) path() {
 func (r *request) connectTo() {
 	if r.s.cfg.Nodes == nil {
 		http.NotFound(r.w, r.r)
+		return
+	}
+	if err := r.admitConnect(); err != nil {
+		r.fail(err)
 		return
 	}
 	r.s.cfg.Nodes.Connect(r.w, r.r, nodeproxy.Request{

@@ -23,7 +23,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/proa-dev/proa/access"
-	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
@@ -114,7 +113,8 @@ func (c *controlPlane) assemble() error {
 	}
 	c.rbac = access.NewRBAC(reader)
 	authorizer := access.NewAuthorizer(reader, c.rbac)
-	chain, err := admission.DefaultChain(admission.Env{Reader: reader, Authorizer: authorizer, RBAC: c.rbac, Log: c.log})
+	list := catalog.New(Kinds())
+	chain, err := c.admission(reader, authorizer, list)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,6 @@ func (c *controlPlane) assemble() error {
 	if err := c.certificates(); err != nil {
 		return err
 	}
-	list := catalog.New(Kinds())
 	address := net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort))
 	c.server, err = apiserver.New(apiserver.Config{
 		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,

@@ -3,6 +3,7 @@ package cluster
 import (
 	"slices"
 
+	"github.com/proa-dev/proa/apis/admissionregistration"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/apps"
 	"github.com/proa-dev/proa/apis/authentication"
@@ -30,5 +31,6 @@ func Kinds() []*api.Kind {
 		core.Kinds, apps.Kinds, batch.Kinds, events.Kinds, authentication.Kinds, authorization.Kinds, certificates.Kinds,
 		policy.Kinds, rbac.Kinds, scheduling.Kinds, coordination.Kinds, discovery.Kinds,
 		networking.Kinds, noderesources.Kinds, storage.Kinds, resource.Kinds, autoscaling.Kinds, storagemigration.Kinds,
+		admissionregistration.Kinds,
 	)
 }

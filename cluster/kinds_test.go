@@ -35,7 +35,6 @@ type entry struct {
 var elsewhere = map[string]string{
 	"apiextensions.k8s.io":         "the server adds it beside the built-in kinds",
 	"apiregistration.k8s.io":       "the server adds it beside the built-in kinds",
-	"admissionregistration.k8s.io": "the server adds it beside the built-in kinds",
 	"flowcontrol.apiserver.k8s.io": "the server adds it beside the built-in kinds",
 	"/componentstatuses":           "deprecated since 1.19: it asks components that have no such port here",
 }
