@@ -128,13 +128,7 @@ func makeImages(ctx context.Context, o options, p *programs) (*images.Store, err
 
 // runSuite runs the specs in two turns and says how it went; an error when one failed.
 func runSuite(ctx context.Context, o options, p *programs, kubeconfig string) error {
-	progress := &report.Progress{Out: os.Stdout}
-	url, closeProgress, err := serveLocally(progress)
-	if err != nil {
-		return err
-	}
-	defer closeProgress()
-	s := suite{options: o, programs: p, kubeconfig: kubeconfig, progressURL: url, progress: progress}
+	s := suite{options: o, programs: p, kubeconfig: kubeconfig}
 	var all []report.Spec
 	var failed error
 	for _, t := range turns(o) {

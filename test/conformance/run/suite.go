@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -20,9 +21,7 @@ import (
 type suite struct {
 	options
 	*programs
-	kubeconfig  string
-	progressURL string
-	progress    *report.Progress
+	kubeconfig string
 }
 
 // turn is one call of ginkgo.
@@ -54,7 +53,6 @@ const (
 // run gives the outcome of the specs. A spec that failed is no error; that there is no
 // report is.
 func (s *suite) run(ctx context.Context, t turn) ([]report.Spec, error) {
-	s.progress.Reset()
 	file := filepath.Join(s.out, t.name+".json")
 	log, err := os.Create(filepath.Join(s.out, t.name+".log"))
 	if err != nil {
@@ -64,17 +62,21 @@ func (s *suite) run(ctx context.Context, t turn) ([]report.Spec, error) {
 		return nil, errors.Join(err, log.Close())
 	}
 	cmd := exec.CommandContext(ctx, s.path("ginkgo"), s.arguments(ctx, t)...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = s.out, log, log
+	told, tell := io.Pipe()
+	both := io.MultiWriter(log, tell)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.out, both, both
 	// A group of its own: the terminal's interrupt reaches this program alone, which passes
 	// it on once; a second one would make ginkgo give up without a report.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = patience
+	followed := make(chan error, 1)
+	go func() { followed <- (&report.Progress{Out: os.Stdout, Every: 10 * time.Second}).Follow(told) }()
 	err = cmd.Run()
 	if cmd.Process != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // ESRCH when all have ended, as they should
 	}
-	err = errors.Join(err, log.Close())
+	err = errors.Join(err, tell.Close(), <-followed, log.Close())
 	f, openErr := os.Open(file)
 	if openErr != nil {
 		return nil, fmt.Errorf("the %s specs left no report, see %s: %w", t.name, log.Name(), errors.Join(err, openErr))
@@ -104,14 +106,11 @@ func (s *suite) arguments(ctx context.Context, t turn) []string {
 	}
 	return append(args, s.path("e2e.test"), "--",
 		"--kubeconfig="+s.kubeconfig, "--kubectl-path="+s.path("kubectl"), "--provider=local",
-		"--report-dir="+filepath.Join(s.out, t.name), "--progress-report-url="+s.progressURL)
+		"--report-dir="+filepath.Join(s.out, t.name),
+		"--max-nodes-to-gather-from=1") // what specs did is in their logs; asking every node after each failure takes minutes
 }
 
-// serveLocally serves a handler on loopback until the function is called.
-func serveLocally(h http.Handler) (url string, stop func(), err error) {
-	return serveAt("127.0.0.1", h)
-}
-
+// serveAt serves a handler on an address of this machine until stop is called.
 func serveAt(host string, h http.Handler) (url string, stop func(), err error) {
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
