@@ -22,13 +22,13 @@ import (
 
 // options is what the user asks for.
 type options struct {
-	out, module, binary string
-	focus, skip, labels string
-	kubeconfig, load    string
-	parallel, serial    bool
-	keep, buildOnly     bool
-	procs               int
-	timeout             time.Duration
+	out, module, binary   string
+	focus, skip, labels   string
+	kubeconfig, load      string
+	parallel, serial      bool
+	keep, pull, buildOnly bool
+	procs                 int
+	timeout               time.Duration
 }
 
 func main() {
@@ -57,6 +57,7 @@ func flags() options {
 	flag.BoolVar(&o.parallel, "parallel", true, "run the specs that may run side by side")
 	flag.BoolVar(&o.serial, "serial", true, "run the specs that must run alone")
 	flag.BoolVar(&o.keep, "keep", false, "leave the cluster running, and use it again when it does")
+	flag.BoolVar(&o.pull, "pull", false, "let the nodes pull the images from their registries, instead of making them here")
 	flag.BoolVar(&o.buildOnly, "build-only", false, "build programs and images, run nothing")
 	flag.IntVar(&o.procs, "procs", 10, "specs side by side")
 	flag.DurationVar(&o.timeout, "timeout", 2*time.Hour, "end after this, whatever happens")
@@ -80,7 +81,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	var store *images.Store
-	if o.kubeconfig == "" || o.load != "" {
+	if o.kubeconfig == "" && !o.pull || o.load != "" {
 		say("making images")
 		if store, err = makeImages(ctx, o, programs); err != nil {
 			return err

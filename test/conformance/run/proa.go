@@ -25,7 +25,8 @@ type proa struct {
 // goodbye bounds how long the cluster may take to go.
 const goodbye = 2 * time.Minute
 
-// startProa gives a running cluster with the images on its nodes. end is to be called also
+// startProa gives a running cluster, with the images of store on its nodes; without a store
+// they pull. end is to be called also
 // after an error: it leaves nothing behind, unless the cluster is to be kept.
 func startProa(ctx context.Context, o options, store *images.Store) (kubeconfig string, end func() error, err error) {
 	const name = "conformance"
@@ -46,6 +47,9 @@ func startProa(ctx context.Context, o options, store *images.Store) (kubeconfig 
 		return "", end, err
 	}
 	kubeconfig = filepath.Join(p.config, name+".kubeconfig")
+	if store == nil {
+		return kubeconfig, end, nil
+	}
 	if err := p.mirror(ctx, kubeconfig, store); err != nil {
 		return "", end, err
 	}
