@@ -23,6 +23,7 @@ import (
 // options is what the user asks for.
 type options struct {
 	out, module, binary   string
+	results               string // folder of this run, below out
 	focus, skip, labels   string
 	kubeconfig, load      string
 	parallel, serial      bool
@@ -90,12 +91,36 @@ func run(ctx context.Context, o options) (err error) {
 	if o.buildOnly {
 		return nil
 	}
+	if o.results, err = resultsDir(o.out); err != nil {
+		return err
+	}
 	kubeconfig, end, err := clusterFor(ctx, o, store)
 	defer func() { err = errors.Join(err, end()) }()
 	if err != nil {
 		return err
 	}
 	return runSuite(ctx, o, programs, kubeconfig)
+}
+
+// maxRuns is how many runs are kept.
+const maxRuns = 10
+
+// resultsDir makes the folder of this run, named by the time, and removes old ones.
+func resultsDir(out string) (string, error) {
+	dir := filepath.Join(out, "runs", time.Now().UTC().Format("20060102-150405"))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	old, err := filepath.Glob(filepath.Join(out, "runs", "*"))
+	if err != nil {
+		return "", err
+	}
+	for _, run := range old[:max(0, len(old)-maxRuns)] { // sorted by name, so by time
+		if err := os.RemoveAll(run); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
 }
 
 // clusterFor gives the kubeconfig of the cluster to test, with the images on its nodes.
@@ -143,7 +168,7 @@ func runSuite(ctx context.Context, o options, p *programs, kubeconfig string) er
 
 // conclude writes the table, to a file and to the terminal.
 func conclude(o options, all []report.Spec) error {
-	f, err := os.Create(filepath.Join(o.out, "results.md"))
+	f, err := os.Create(filepath.Join(o.results, "results.md"))
 	if err != nil {
 		return err
 	}
@@ -152,7 +177,7 @@ func conclude(o options, all []report.Spec) error {
 	if err := report.Table(&text, all); err != nil {
 		return err
 	}
-	fmt.Print("\n", text.String(), "\nLogs and reports are in ", o.out, "\n")
+	fmt.Print("\n", text.String(), "\nLogs and reports are in ", o.results, "\n")
 	_, err = f.WriteString(text.String())
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err

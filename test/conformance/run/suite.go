@@ -53,18 +53,15 @@ const (
 // run gives the outcome of the specs. A spec that failed is no error; that there is no
 // report is.
 func (s *suite) run(ctx context.Context, t turn) ([]report.Spec, error) {
-	file := filepath.Join(s.out, t.name+".json")
-	log, err := os.Create(filepath.Join(s.out, t.name+".log"))
+	file := filepath.Join(s.results, t.name+".json")
+	log, err := os.Create(filepath.Join(s.results, t.name+".log"))
 	if err != nil {
 		return nil, err
-	}
-	if err := os.RemoveAll(file); err != nil {
-		return nil, errors.Join(err, log.Close())
 	}
 	cmd := exec.CommandContext(ctx, s.path("ginkgo"), s.arguments(ctx, t)...)
 	told, tell := io.Pipe()
 	both := io.MultiWriter(log, tell)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = s.out, both, both
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.results, both, both
 	// A group of its own: the terminal's interrupt reaches this program alone, which passes
 	// it on once; a second one would make ginkgo give up without a report.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -92,7 +89,7 @@ func (s *suite) run(ctx context.Context, t turn) ([]report.Spec, error) {
 func (s *suite) arguments(ctx context.Context, t turn) []string {
 	args := []string{
 		"--procs=" + strconv.Itoa(t.procs), "--no-color", "--silence-skips", "--keep-going",
-		"--output-dir=" + s.out, "--json-report=" + t.name + ".json", "--junit-report=junit_" + t.name + ".xml",
+		"--output-dir=" + s.results, "--json-report=" + t.name + ".json", "--junit-report=junit_" + t.name + ".xml",
 		"--label-filter=" + t.labels,
 	}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -106,7 +103,7 @@ func (s *suite) arguments(ctx context.Context, t turn) []string {
 	}
 	return append(args, s.path("e2e.test"), "--",
 		"--kubeconfig="+s.kubeconfig, "--kubectl-path="+s.path("kubectl"), "--provider=local",
-		"--report-dir="+filepath.Join(s.out, t.name),
+		"--report-dir="+filepath.Join(s.results, t.name),
 		"--max-nodes-to-gather-from=1") // what specs did is in their logs; asking every node after each failure takes minutes
 }
 
