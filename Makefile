@@ -44,11 +44,11 @@ lint: ## vet, staticcheck, gofmt, the dependency test
 	@go test ./test/deps
 
 # What is given on the command line of make is in the environment of its commands.
-conformance: $(if $(CLUSTER),,build) ## the official conformance suite, half an hour; FOCUS='regex' KEEP=1 PROCS=n SERIAL=0 PULL=1 CLUSTER=kubeconfig LOAD='command'
+conformance: $(if $(CLUSTER),,build) ## the official conformance suite, half an hour; FOCUS='regex' FAILED=1 KEEP=1 PROCS=n SERIAL=0 PULL=1 CLUSTER=kubeconfig LOAD='command'
 	@mkdir -p _output/conformance/bin
 	@cd test/conformance && CGO_ENABLED=0 go build -o ../../_output/conformance/bin/run ./run
 	@_output/conformance/bin/run -focus="$$FOCUS" -skip="$$SKIP" -cluster="$$CLUSTER" -load="$$LOAD" -procs=$(or $(PROCS),10) \
-		-serial=$(or $(SERIAL),1) -keep=$(or $(KEEP),0) -pull=$(or $(PULL),0)
+		-serial=$(or $(SERIAL),1) -keep=$(or $(KEEP),0) -failed=$(or $(FAILED),0) -pull=$(or $(PULL),0)
 
 clean: ## remove what was built
 	@rm -rf bin _output runtime/helpers/bin/*

@@ -22,14 +22,14 @@ import (
 
 // options is what the user asks for.
 type options struct {
-	out, module, binary   string
-	results               string // folder of this run, below out
-	focus, skip, labels   string
-	kubeconfig, load      string
-	parallel, serial      bool
-	keep, pull, buildOnly bool
-	procs                 int
-	timeout               time.Duration
+	out, module, binary          string
+	results                      string // folder of this run, below out
+	focus, skip, labels          string
+	kubeconfig, load             string
+	parallel, serial             bool
+	keep, pull, again, buildOnly bool
+	procs                        int
+	timeout                      time.Duration
 }
 
 func main() {
@@ -52,6 +52,7 @@ func flags() options {
 	flag.StringVar(&o.binary, "proa", "bin/proa", "the program that starts the cluster")
 	flag.StringVar(&o.focus, "focus", "", "run only specs whose name matches this regular expression")
 	flag.StringVar(&o.skip, "skip", "", "leave out specs whose name matches")
+	flag.BoolVar(&o.again, "failed", false, "run only specs that failed in the last run")
 	flag.StringVar(&o.labels, "labels", "Conformance", "ginkgo's label filter: which specs there are to choose from")
 	flag.StringVar(&o.kubeconfig, "cluster", "", "kubeconfig of a running cluster to test, instead of starting one")
 	flag.StringVar(&o.load, "load", "", "with --cluster: a command that brings the image archive, its last argument, to all nodes; empty: the nodes pull")
@@ -91,6 +92,11 @@ func run(ctx context.Context, o options) (err error) {
 	if o.buildOnly {
 		return nil
 	}
+	if o.again {
+		if o.focus, err = lastFailed(o.out); err != nil {
+			return err
+		}
+	}
 	if o.results, err = resultsDir(o.out); err != nil {
 		return err
 	}
@@ -100,27 +106,6 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	return runSuite(ctx, o, programs, kubeconfig)
-}
-
-// maxRuns is how many runs are kept.
-const maxRuns = 10
-
-// resultsDir makes the folder of this run, named by the time, and removes old ones.
-func resultsDir(out string) (string, error) {
-	dir := filepath.Join(out, "runs", time.Now().UTC().Format("20060102-150405"))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	old, err := filepath.Glob(filepath.Join(out, "runs", "*"))
-	if err != nil {
-		return "", err
-	}
-	for _, run := range old[:max(0, len(old)-maxRuns)] { // sorted by name, so by time
-		if err := os.RemoveAll(run); err != nil {
-			return "", err
-		}
-	}
-	return dir, nil
 }
 
 // clusterFor gives the kubeconfig of the cluster to test, with the images on its nodes.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -74,12 +75,10 @@ func (s *suite) run(ctx context.Context, t turn) ([]report.Spec, error) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // ESRCH when all have ended, as they should
 	}
 	err = errors.Join(err, tell.Close(), <-followed, log.Close())
-	f, openErr := os.Open(file)
-	if openErr != nil {
-		return nil, fmt.Errorf("the %s specs left no report, see %s: %w", t.name, log.Name(), errors.Join(err, openErr))
+	specs, readErr := readReport(file)
+	if errors.Is(readErr, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the %s specs left no report, see %s: %w", t.name, log.Name(), errors.Join(err, readErr))
 	}
-	defer f.Close()
-	specs, readErr := report.Read(f)
 	if errors.Is(ctx.Err(), context.Canceled) {
 		readErr = errors.Join(readErr, errors.New("interrupted"))
 	}
