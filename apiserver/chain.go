@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/httpstream"
 
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/apis/api"
@@ -43,6 +44,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		r2.fail(err)
 		return
 	}
+	r2.remote = r2.delegate()
 	if err := r2.impersonate(); err != nil {
 		r2.fail(err)
 		return
@@ -265,5 +267,6 @@ func (r *request) writes() bool {
 
 // long requests last as long as their client likes.
 func (r *request) long() bool {
-	return r.verb == "watch" || r.connect != nil || r.sub == "log" && r.on("follow")
+	return r.verb == "watch" || r.connect != nil || r.sub == "log" && r.on("follow") ||
+		r.remote != nil && (r.sub == "proxy" || httpstream.IsUpgradeRequest(r.r))
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
+	"github.com/proa-dev/proa/apiserver/aggregate"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/discovery"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
@@ -46,6 +47,9 @@ type controlPlane struct {
 	server  *apiserver.Server
 	serving *pki.Renewing
 	toNodes *pki.Renewing
+
+	aggregator *aggregate.Aggregator
+	toBackends *pki.Renewing
 }
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
@@ -139,7 +143,7 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	env.Writer = c.server.Writer()
-	return nil
+	return c.aggregation(list)
 }
 
 // serveCA gives the CA to whoever joins; he knows its fingerprint.

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apis/apiregistration"
 	"github.com/proa-dev/proa/apis/apps"
 	"github.com/proa-dev/proa/apis/authentication"
 	"github.com/proa-dev/proa/apis/authorization"
@@ -23,5 +24,6 @@ func Kinds() []*api.Kind {
 	return slices.Concat(
 		core.Kinds, apps.Kinds, batch.Kinds, events.Kinds, authentication.Kinds, authorization.Kinds, certificates.Kinds,
 		policy.Kinds, rbac.Kinds, scheduling.Kinds, coordination.Kinds, discovery.Kinds,
+		apiregistration.Kinds,
 	)
 }
