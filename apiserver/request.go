@@ -11,8 +11,10 @@ import (
 	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 )
 
@@ -36,8 +38,10 @@ type request struct {
 	connect         *api.Connect
 	remote          http.Handler // set when another server answers
 
-	out     *choice // how to answer
-	started bool    // the answer has begun
+	asked   *access.Attributes // what was authorized
+	place   fairness.Place     // among the requests that run at once
+	out     *choice            // how to answer
+	started bool               // the answer has begun
 	warned  map[string]bool
 }
 

@@ -60,6 +60,9 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 			return err
 		}
 	}
+	if err := group.Start(ctx, Part{Name: "memory", Run: giveBack}); err != nil {
+		return err
+	}
 	steps.Step("starting the control plane")
 	plane, err := newControlPlane(ctx, &cfg, log)
 	if err != nil {
@@ -127,6 +130,11 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 		return err
 	}
 	if err := group.Start(ctx, Part{Name: "aggregation", Run: c.aggregator.Run}); err != nil {
+		return err
+	}
+	if err := group.Start(ctx, Part{Name: "priority and fairness", Run: func(ctx context.Context) error {
+		return c.fairness.Follow(ctx, c.store, c.log.With("part", "fairness"))
+	}}); err != nil {
 		return err
 	}
 	// The default roles hold from the first moment; storing them can wait.
