@@ -26,8 +26,10 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
+	"github.com/proa-dev/proa/apiserver/aggregate"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/discovery"
+	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/gather"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
@@ -48,6 +50,10 @@ type controlPlane struct {
 	server  *apiserver.Server
 	serving *pki.Renewing
 	toNodes *pki.Renewing
+
+	aggregator *aggregate.Aggregator
+	fairness   *fairness.Fairness
+	toBackends *pki.Renewing
 }
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
@@ -127,8 +133,10 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	address := net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort))
+	c.fairness = fairness.New(fairness.Config{})
 	c.server, err = apiserver.New(apiserver.Config{
-		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
+		Fairness: c.fairness,
+		Store:    c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
 		Authenticator: identity, Authorizer: authorizer, Admission: chain,
 		Discovery: discovery.New(list, address), OpenAPI: openapi.New(list),
 		Nodes: nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
@@ -145,7 +153,7 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	env.Writer = c.server.Writer()
-	return nil
+	return c.aggregation(list)
 }
 
 // profiling serves Go's profiles to whoever may read these paths.
