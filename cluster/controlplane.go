@@ -25,6 +25,7 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
+	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/discovery"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
@@ -121,12 +122,12 @@ func (c *controlPlane) assemble() error {
 	if err := c.certificates(); err != nil {
 		return err
 	}
-	kinds := Kinds()
+	list := catalog.New(Kinds())
 	address := net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort))
 	c.server, err = apiserver.New(apiserver.Config{
-		Store: c.store, Kinds: kinds, Env: env, Scheme: scheme.Scheme,
+		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
 		Authenticator: identity, Authorizer: authorizer, Admission: chain,
-		Discovery: discovery.New(kinds, address), OpenAPI: openapi.New(kinds),
+		Discovery: discovery.New(list, address), OpenAPI: openapi.New(list),
 		Nodes: nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
 			RootCAs: c.pki.CA.Trust(), GetClientCertificate: c.toNodes.GetClientCertificate, MinVersion: tls.VersionTLS12,
 		}}),

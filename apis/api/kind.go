@@ -28,6 +28,9 @@ type Kind struct {
 	Prefix     string // etcd folder under /registry/, without slashes at its ends
 	TTL        time.Duration
 	Type       reflect.Type // the struct, not the pointer
+	// Schema is the OpenAPI v3 schema, as JSON, of a kind without a Go type of its own (its Type
+	// is unstructured.Unstructured); nil: it may have any fields. Read-only.
+	Schema []byte
 
 	Stored     *schema.GroupVersion // nil: this version is the stored one
 	FromStored func(Object) Object
