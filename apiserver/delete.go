@@ -27,8 +27,7 @@ func (r *request) deleteOptions() (*metav1.DeleteOptions, error) {
 	}
 	o := &metav1.DeleteOptions{}
 	if len(raw) > 0 {
-		gvk := schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}
-		if _, err := patch.Decode(gvk, o, r.r.Header.Get("Content-Type"), raw, metav1.FieldValidationIgnore); err != nil {
+		if err := r.decodeDeleteOptions(o, raw); err != nil {
 			return nil, err
 		}
 	} else if err := r.deleteQuery(o); err != nil {
@@ -38,6 +37,20 @@ func (r *request) deleteOptions() (*metav1.DeleteOptions, error) {
 		return nil, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "DeleteOptions"}, "", errs)
 	}
 	return o, nil
+}
+
+// decodeDeleteOptions: these options are a kind of every group, and clients name any.
+func (r *request) decodeDeleteOptions(o *metav1.DeleteOptions, raw []byte) (err error) {
+	for _, gv := range []schema.GroupVersion{{Version: "v1"}, r.gv, {Group: "meta.k8s.io", Version: "v1"}} {
+		_, fault := patch.Decode(gv.WithKind("DeleteOptions"), o, r.r.Header.Get("Content-Type"), raw, metav1.FieldValidationIgnore)
+		if fault == nil {
+			return nil
+		}
+		if err == nil {
+			err = fault
+		}
+	}
+	return err
 }
 
 func (r *request) deleteQuery(o *metav1.DeleteOptions) error {
@@ -163,7 +176,10 @@ func (d *remover) delete(ctx context.Context, o *metav1.DeleteOptions) (last, ke
 		if err != nil {
 			return nil, nil, d.named(err)
 		}
-		final := d.kind.view(item)
+		final := item.Object()
+		if d.kind.FromStored != nil {
+			final = d.kind.FromStored(final)
+		}
 		if d.kind.Released != nil {
 			d.kind.Released(d.s.env, final)
 		}
@@ -184,7 +200,10 @@ func (d *remover) named(err error) error {
 // mark decides how the object goes, and stores the mark if it stays for now.
 func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (result api.Object, immediate bool, revision int64, err error) {
 	item, err := d.kind.collection.Update(ctx, d.namespace, d.name, func(cur *store.Item) (api.Object, error) {
-		old := d.kind.view(cur)
+		old, err := d.kind.view(ctx, cur)
+		if err != nil {
+			return nil, err
+		}
 		if err := d.preconditions(old, o.Preconditions); err != nil {
 			return nil, err
 		}
@@ -199,10 +218,10 @@ func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (
 		if gone || !changed || dry {
 			return nil, nil
 		}
-		return d.kind.toStored(obj), nil
+		return d.kind.toStored(ctx, obj)
 	})
 	if err == nil && !immediate && !dry {
-		result = d.kind.view(item)
+		result, err = d.kind.view(ctx, item)
 	}
 	return result, immediate, revision, err
 }

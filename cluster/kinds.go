@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apis/apiextensions"
 	"github.com/proa-dev/proa/apis/apps"
 	"github.com/proa-dev/proa/apis/authentication"
 	"github.com/proa-dev/proa/apis/authorization"
@@ -22,6 +23,6 @@ import (
 func Kinds() []*api.Kind {
 	return slices.Concat(
 		core.Kinds, apps.Kinds, batch.Kinds, events.Kinds, authentication.Kinds, authorization.Kinds, certificates.Kinds,
-		policy.Kinds, rbac.Kinds, scheduling.Kinds, coordination.Kinds, discovery.Kinds,
+		policy.Kinds, rbac.Kinds, scheduling.Kinds, coordination.Kinds, discovery.Kinds, apiextensions.Kinds,
 	)
 }

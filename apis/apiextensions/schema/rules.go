@@ -251,3 +251,6 @@ func activate(node *Schema, whole bool, v any, old *before, usesOld bool) (plain
 	}
 	return plain, optional
 }
+
+// HasRules says that there are rules anywhere.
+func (s *Schema) HasRules() bool { return s.anyRule }
