@@ -124,8 +124,19 @@ func (i *Item) keep(slot int, encode func() ([]byte, error)) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.kept.Store(&encoding{slot: slot, bytes: b, next: i.kept.Load()})
+	next := i.kept.Load()
+	if next.length() > Slots { // of definitions that have changed since
+		next = nil
+	}
+	i.kept.Store(&encoding{slot: slot, bytes: b, next: next})
 	return b, nil
+}
+
+func (e *encoding) length() (n int) {
+	for ; e != nil; e = e.next {
+		n++
+	}
+	return n
 }
 
 func (i *Item) find(slot int) ([]byte, bool) {

@@ -168,7 +168,16 @@ func (r *resource) convertOne(ctx context.Context, obj api.Object, to schema.Gro
 	if err != nil {
 		return nil, err
 	}
-	return all[0], nil
+	other := &versioned{resource: r, gv: to, schema: r.versions[to.Version]}
+	if other.schema == nil {
+		return nil, fmt.Errorf("request to convert CR to an invalid group/version: %s", to)
+	}
+	if out := all[0]; out == u || !other.prunes() || other.schema.Pruned(out.Object) {
+		return out, nil
+	}
+	out := all[0].DeepCopy()
+	other.schema.Prune(out.Object)
+	return out, nil
 }
 
 // rename converts without asking anybody.

@@ -21,11 +21,16 @@ func (s *Schema) prune(v any, root bool) {
 	p.value(s, v, "", root)
 }
 
-// Clean says that Prune and Default would leave the object as it is.
-func (s *Schema) Clean(obj map[string]any) bool {
+// Pruned says that Prune would leave the object as it is.
+func (s *Schema) Pruned(obj map[string]any) bool {
 	p := pruner{}
 	p.object(s, obj, "", true)
-	return !p.found && !s.fill(obj, false)
+	return !p.found
+}
+
+// Clean says that Prune and Default would leave the object as it is.
+func (s *Schema) Clean(obj map[string]any) bool {
+	return s.Pruned(obj) && !s.fill(obj, false)
 }
 
 // nothing knows no fields.
