@@ -59,6 +59,9 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 			return err
 		}
 	}
+	if err := group.Start(ctx, Part{Name: "memory", Run: giveBack}); err != nil {
+		return err
+	}
 	steps.Step("starting the control plane")
 	plane, err := newControlPlane(ctx, &cfg, log)
 	if err != nil {
@@ -105,6 +108,7 @@ func (c *controlPlane) address() string {
 func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Listener) error {
 	parts := []Part{
 		{Name: "store", Run: c.store.Run, Fatal: true},
+		{Name: "custom resources", Run: c.custom.Run, Ready: c.custom.Ready()},
 		{Name: "certificate apiserver", Run: c.serving.Run},
 		{Name: "certificate kubelet-client", Run: c.toNodes.Run},
 		{Name: "api", Run: func(ctx context.Context) error { return c.serve(ctx, listener) }, Fatal: true},
