@@ -16,6 +16,7 @@ import (
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
+	"github.com/proa-dev/proa/store"
 )
 
 // request is one request on its way through the pipeline.
@@ -44,6 +45,7 @@ type request struct {
 	out     *choice            // how to answer
 	started bool               // the answer has begun
 	warned  map[string]bool
+	shown   map[*store.Item]api.Object // views that are ready, see show
 }
 
 // route reads the path.
@@ -228,6 +230,9 @@ func (r *request) operate() error {
 	if r.resource == "namespaces" && r.gv.Group == "" {
 		r.namespace = ""
 	}
+	if c := r.kind.Custom; c != nil {
+		r.warn(c.Deprecated)
+	}
 	if r.sub != "" {
 		return r.subresource()
 	}
@@ -263,6 +268,8 @@ func (r *request) operate() error {
 	}
 	return r.notAllowed()
 }
+
+var noResource schema.GroupResource
 
 func (r *request) notAllowed() error {
 	return apierrors.NewMethodNotSupported(r.groupResource(), r.verb)

@@ -28,6 +28,8 @@ import (
 	"github.com/proa-dev/proa/apiserver"
 	"github.com/proa-dev/proa/apiserver/aggregate"
 	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/apiserver/custom"
+	"github.com/proa-dev/proa/apiserver/custom/convert"
 	"github.com/proa-dev/proa/apiserver/discovery"
 	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/gather"
@@ -48,6 +50,7 @@ type controlPlane struct {
 	pki     *pki.Authorities
 	rbac    *access.RBAC
 	server  *apiserver.Server
+	custom  *custom.Definitions
 	serving *pki.Renewing
 	toNodes *pki.Renewing
 
@@ -153,6 +156,10 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	env.Writer = c.server.Writer()
+	c.custom, err = custom.New(custom.Config{Store: c.store, Catalog: list, Env: env, Resolve: convert.Endpoints(reader), Log: c.log})
+	if err != nil {
+		return err
+	}
 	return c.aggregation(list)
 }
 
