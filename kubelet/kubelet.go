@@ -133,6 +133,8 @@ type Kubelet struct {
 	synced   []cache.InformerSynced
 	ready    chan struct{}
 
+	allocation sync.Mutex // one promise of resources at a time; taken before any worker's mu
+
 	mu       sync.Mutex
 	workers  map[types.UID]*worker
 	ctx      context.Context // of Run, for workers
@@ -311,6 +313,7 @@ func (k *Kubelet) start(w *worker) {
 		k.mu.Lock()
 		delete(k.workers, w.uid)
 		k.mu.Unlock()
+		k.retryResizes()
 	})
 }
 

@@ -63,6 +63,9 @@ func (w *worker) start(ctx context.Context, s *starting) error {
 func (w *worker) mark(s *starting, id string, hook bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.size.record != nil {
+		w.size.record.Actuated[w.fullID(id)] = s.Container.Resources
+	}
 	if s.Backoff.Delay > 0 {
 		w.backoffs[s.Container.Name] = s.Backoff
 	}

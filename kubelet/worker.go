@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/proa-dev/proa/kubelet/cgroups"
 	"github.com/proa-dev/proa/kubelet/plan"
 	"github.com/proa-dev/proa/kubelet/podspec"
 	"github.com/proa-dev/proa/kubelet/podstatus"
@@ -38,9 +39,11 @@ type worker struct {
 	mounted  string // resource of the pod's metadata that the volumes were made from
 	messages map[string]string
 	status   *corev1.PodStatus
+	admitted bool
+	size     resizing
+	applied  cgroups.Limits // of the pod's cgroup
 
 	// of the loop alone
-	admitted bool
 	done     bool // its containers have ended by themselves, for good
 	bringing *job
 	killing  map[string]*job // by container id
@@ -166,6 +169,9 @@ func (w *worker) jobs() []*job {
 	for _, j := range w.killing {
 		out = append(out, j)
 	}
+	if w.size.job != nil {
+		out = append(out, w.size.job)
+	}
 	if w.ending != nil && w.ending.job != nil {
 		out = append(out, w.ending.job)
 	}
@@ -182,9 +188,12 @@ func (w *worker) sync(ctx context.Context) (next time.Time, over bool) {
 		return time.Now().Add(lookAgain), false
 	}
 	w.mu.Lock()
-	pod, gone, orphan, final := w.pod, w.gone, w.orphan, w.final
+	pod, gone, orphan, final, admitted := w.pod, w.gone, w.orphan, w.final, w.admitted
 	w.mu.Unlock()
-	if w.ending == nil && !w.admitted && !gone && !orphan && final == nil && pod.DeletionTimestamp == nil {
+	if !gone && !orphan {
+		pod = w.allocated(pod)
+	}
+	if w.ending == nil && !admitted && !gone && !orphan && final == nil && pod.DeletionTimestamp == nil {
 		if final = w.admit(pod); final != nil {
 			w.end(final, nil)
 		}
@@ -248,6 +257,7 @@ func (w *worker) step(ctx context.Context, pod *corev1.Pod) (time.Time, bool) {
 		return w.finish(ctx, pod, false)
 	}
 	w.reap()
+	p.Next = earlier(p.Next, w.actuate(ctx, pod))
 	for _, kill := range p.Kills {
 		w.kill(ctx, pod, kill)
 	}
@@ -274,8 +284,9 @@ func (w *worker) due(pod *corev1.Pod, p *plan.Plan) bool {
 	return w.mounted != mountKey(pod)
 }
 
+// earlier of two times, of which zero stands for never.
 func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || b.Before(a) {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
 	return a
@@ -414,7 +425,8 @@ func (w *worker) show(pod *corev1.Pod, waiting map[string]plan.Waiting, finished
 		Ready: func(c *corev1.Container, id string) bool {
 			return c.ReadinessProbe == nil || w.k.prober.Verdict(id, probe.Readiness) == probe.Success
 		},
-		Message: func(c *plan.Container) string { return w.messages[c.ID] },
+		Message:  func(c *plan.Container) string { return w.messages[c.ID] },
+		Actuated: w.actuated, Resizing: []*corev1.PodCondition{w.size.pending, w.size.progress},
 		Runtime: w.k.runtime, HostIPs: w.k.cfg.NodeIPs, Final: w.final, Terminating: w.ending != nil, Finished: finished, Now: time.Now()})
 	w.status = &status
 	if !w.gone && !w.orphan {

@@ -191,6 +191,9 @@ func (d *decision) restarts(c *corev1.Container, seen *Container) bool {
 	if c.RestartPolicy != nil {
 		policy = corev1.RestartPolicy(*c.RestartPolicy)
 	}
+	if _, ended := d.Dead[seen.ID]; ended && policy != corev1.RestartPolicyNever {
+		return true // the node ended it to have it run again, however it took that
+	}
 	switch policy {
 	case corev1.RestartPolicyNever:
 		return false

@@ -164,10 +164,12 @@ func (b *builder) details(c *corev1.Container, s *corev1.ContainerStatus, seen *
 	if seen.User != nil {
 		s.User = &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: seen.User.UID, GID: seen.User.GID, SupplementalGroups: seen.User.Groups}}
 	}
-	if s.State.Running == nil {
-		return
-	}
 	s.AllocatedResources = c.Resources.Requests.DeepCopy()
 	s.Resources = c.Resources.DeepCopy()
+	if b.Actuated != nil && s.State.Running != nil {
+		if have := b.Actuated(seen.ID); have != nil {
+			s.Resources = have.DeepCopy()
+		}
+	}
 	s.Resources.Claims = nil
 }
