@@ -51,10 +51,12 @@ func (w *worker) bringUp(ctx context.Context, pod *corev1.Pod, p plan.Plan) {
 	}
 	images := w.pull(ctx, pod, p.Starts, cfg)
 	defer images.Wait()
+	mounted := make(chan *imageVolumes, 1)
+	go func() { mounted <- w.pullVolumes(ctx, pod, p.CreateSandbox, cfg) }()
 	mounts := make(chan error, 1)
 	go func() { mounts <- w.mount(ctx, pod) }()
 	id, ips, err := w.sandbox(ctx, pod, p.CreateSandbox, cfg)
-	mountErr := <-mounts
+	mountErr, volumes := <-mounts, <-mounted
 	if err != nil {
 		w.sandboxFailed(ctx, pod, err)
 		return
@@ -67,7 +69,11 @@ func (w *worker) bringUp(ctx context.Context, pod *corev1.Pod, p plan.Plan) {
 	w.succeeded(volumesKey)
 	for i := range p.Starts {
 		s := &p.Starts[i]
-		if err := images.image(ctx, i); err != nil {
+		err := images.image(ctx, i)
+		if err == nil {
+			err = volumes.missing(s.Container)
+		}
+		if err != nil {
 			w.startFailed(ctx, pod, s, err)
 			continue
 		}
@@ -146,6 +152,9 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod, create bool, cfg 
 	handler, err := w.handler(ctx, pod)
 	if err != nil {
 		return "", nil, err
+	}
+	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers {
+		return "", nil, fmt.Errorf("runtime handler %q does not support user namespaces", handler)
 	}
 	if !pod.Spec.HostNetwork && !w.k.networkReady(ctx) || !w.k.enter(ctx) {
 		return "", nil, ctx.Err()

@@ -36,7 +36,8 @@ type worker struct {
 	dead     map[string]string
 	hooking  map[string]bool // containers whose post-start hook runs
 	volumes  map[string]string
-	mounted  string // resource of the pod's metadata that the volumes were made from
+	images   map[string]string // of image volumes, by volume
+	mounted  string            // resource of the pod's metadata that the volumes were made from
 	messages map[string]string
 	status   *corev1.PodStatus
 	admitted bool

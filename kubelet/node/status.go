@@ -106,6 +106,18 @@ func (n *Node) runtimeReady(ctx context.Context, out *report) string {
 	return ""
 }
 
+// Features of a runtime handler as the runtime told last; empty: none are known.
+func (n *Node) Features(handler string) corev1.NodeRuntimeHandlerFeatures {
+	if node := n.Node(); node != nil {
+		for _, h := range node.Status.RuntimeHandlers {
+			if h.Name == handler && h.Features != nil {
+				return *h.Features
+			}
+		}
+	}
+	return corev1.NodeRuntimeHandlerFeatures{}
+}
+
 func handlers(in []*runtimeapi.RuntimeHandler) []corev1.NodeRuntimeHandler {
 	var out []corev1.NodeRuntimeHandler
 	for _, h := range in {
