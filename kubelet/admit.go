@@ -34,6 +34,9 @@ func (w *worker) admit(pod *corev1.Pod) *podstatus.Final {
 }
 
 func (k *Kubelet) refuse(pod *corev1.Pod) (reason, message string) {
+	if reason, message := k.unfit(pod); reason != "" {
+		return reason, message
+	}
 	if n := k.node.Node(); n != nil {
 		ok, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(n)
 		if err != nil || !ok {

@@ -50,7 +50,9 @@ func Compute(in Input) corev1.PodStatus {
 	}
 	out := *in.Old.DeepCopy()
 	b := &builder{Input: in, out: &out}
-	b.containers()
+	if in.Final == nil || len(in.Observed.Containers) > 0 || len(out.ContainerStatuses) > 0 {
+		b.containers() // a pod that was refused never gets any
+	}
 	b.addresses()
 	out.ObservedGeneration = in.Pod.Generation
 	out.QOSClass = podspec.Class(in.Pod)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 
 	"github.com/proa-dev/proa/kubelet/logs"
 )
@@ -37,10 +39,16 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if options.Follow {
+		options.Ended = func(ctx context.Context) bool { return s.ended(ctx, id) }
+	}
+	if wsstream.IsWebSocketRequest(r) {
+		s.logSocket(w, r, func(ctx context.Context, out io.Writer) error { return s.logs.Read(ctx, path, options, out) })
+		return
+	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	out := &flusher{w: w, flush: http.NewResponseController(w).Flush}
 	if options.Follow {
-		options.Ended = func(ctx context.Context) bool { return s.ended(ctx, id) }
 		if err := out.flush(); err != nil { // the client learns at once that it is connected
 			return
 		}
