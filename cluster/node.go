@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	corev1 "k8s.io/api/core/v1"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 
 	"k8s.io/client-go/informers"
@@ -195,8 +196,10 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	recorder := sent.recorder("kubelet", n.cfg.Name)
 	log := n.log.With("part", "kubelet")
 	cri, img := runtimeapi.NewRuntimeServiceClient(n.conn), runtimeapi.NewImageServiceClient(n.conn)
+	var agent *kubelet.Kubelet
 	vols, err := volumes.New(volumes.Config{
-		Root: n.dir("kubelet"), Client: c.client, NodeName: n.cfg.Name, HostIPs: []string{n.cfg.IP.String()},
+		Allocatable: func() corev1.ResourceList { return agent.Allocatable() }, // asked when the agent mounts
+		Root:        n.dir("kubelet"), Client: c.client, NodeName: n.cfg.Name, HostIPs: []string{n.cfg.IP.String()},
 		Recorder: recorder, Host: n.journal, Log: log,
 	})
 	if err != nil {
@@ -210,7 +213,7 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	if err != nil {
 		return nil, nil, err
 	}
-	agent, err := kubelet.New(kubelet.Config{
+	agent, err = kubelet.New(kubelet.Config{
 		Client: c.client, Pods: c.pods, Informers: c.informers, Runtime: cri, Images: img,
 		NodeName: n.cfg.Name, NodeIPs: []string{n.cfg.IP.String()}, Root: n.dir("kubelet"), LogRoot: n.dir("pods-log"),
 		CgroupRoot: n.cgroup(), ClusterDNS: []string{dnsAddress(n.services).String()}, ClusterDomain: n.domain,

@@ -1,7 +1,6 @@
 package kubelet
 
 import (
-	"context"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -36,6 +35,9 @@ func (w *worker) admit(pod *corev1.Pod) *podstatus.Final {
 func (k *Kubelet) refuse(pod *corev1.Pod) (reason, message string) {
 	if reason, message := k.unfit(pod); reason != "" {
 		return reason, message
+	}
+	if under := k.pressures(pod); len(under) > 0 {
+		return "Evicted", fmt.Sprintf("The node had condition: %v. ", under)
 	}
 	if n := k.node.Node(); n != nil {
 		ok, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(n)
@@ -132,32 +134,4 @@ func hostPorts(pod *corev1.Pod) []string {
 		}
 	}
 	return out
-}
-
-// relieve evicts one pod to free a resource: of those that use it beyond what they asked
-// for first (best effort, then burstable), the lowest priority first; never critical ones.
-func (k *Kubelet) relieve(_ context.Context, what corev1.ResourceName, message string) {
-	var worst *worker
-	var rank [2]int64
-	for _, w := range k.all() {
-		pod, counts := w.counted()
-		if !counts || pod.Spec.Priority != nil && *pod.Spec.Priority >= 2000000000 {
-			continue
-		}
-		r := evictionRank(pod)
-		if worst == nil || r[0] < rank[0] || r[0] == rank[0] && r[1] < rank[1] {
-			worst, rank = w, r
-		}
-	}
-	if worst == nil {
-		return
-	}
-	worst.mu.Lock()
-	pod := worst.pod
-	worst.mu.Unlock()
-	text := fmt.Sprintf("The node was low on resource: %s. %s", what, message)
-	k.event(pod, "", corev1.EventTypeWarning, "Evicted", text)
-	grace := int64(1)
-	worst.end(&podstatus.Final{Reason: "Evicted", Message: text, Conditions: []corev1.PodCondition{{Type: corev1.DisruptionTarget,
-		Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: text}}}, &grace)
 }

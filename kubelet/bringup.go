@@ -164,7 +164,7 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod, create bool, cfg 
 	if err != nil {
 		return "", nil, fmt.Errorf("failed to create sandbox for pod %q: %w", pod.Name+"_"+pod.Namespace+"("+string(pod.UID)+")", err)
 	}
-	seen, err := w.k.reader.Pod(ctx, w.uid)
+	seen, err := w.k.reader.Pod(ctx, w.uid, nil)
 	if err != nil {
 		return "", nil, err
 	}

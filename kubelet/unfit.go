@@ -58,7 +58,9 @@ func forbiddenSysctl(pod *corev1.Pod) string {
 }
 
 func wantsAppArmor(pod *corev1.Pod) bool {
-	asks := func(p *corev1.AppArmorProfile) bool { return p != nil && p.Type != corev1.AppArmorProfileTypeUnconfined }
+	asks := func(p *corev1.AppArmorProfile) bool {
+		return p != nil && p.Type != corev1.AppArmorProfileTypeUnconfined
+	}
 	if sc := pod.Spec.SecurityContext; sc != nil && asks(sc.AppArmorProfile) {
 		return true
 	}

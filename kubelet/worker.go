@@ -218,13 +218,13 @@ func (w *worker) name() string {
 // observe asks the runtime if something happened since the last time.
 func (w *worker) observe(ctx context.Context) error {
 	w.mu.Lock()
-	stale := w.stale
+	stale, known := w.stale, w.observed
 	w.stale = false
 	w.mu.Unlock()
 	if !stale {
 		return nil
 	}
-	seen, err := w.k.reader.Pod(ctx, w.uid)
+	seen, err := w.k.reader.Pod(ctx, w.uid, known)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {

@@ -64,6 +64,20 @@ func (o *Observed) Sandbox() *Sandbox {
 	return &o.Sandboxes[0]
 }
 
+// SandboxByID answers the sandbox with that id, nil when there is none.
+func (o *Observed) SandboxByID(id string) *Sandbox {
+	if o == nil {
+		return nil
+	}
+	for i := range o.Sandboxes {
+		if o.Sandboxes[i].ID == id {
+			s := o.Sandboxes[i]
+			return &s
+		}
+	}
+	return nil
+}
+
 // Newest answers the newest container of that name, nil when there is none.
 func (o *Observed) Newest(name string) *Container { return o.nth(name, 0) }
 

@@ -37,7 +37,7 @@ func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, name string) (stri
 		if _, err := os.Stat(pv.Spec.Local.Path); err != nil {
 			return "", fmt.Errorf("path %q does not exist", pv.Spec.Local.Path)
 		}
-		return pv.Spec.Local.Path, nil
+		return pv.Spec.Local.Path, m.ownTree(pod, pv.Spec.Local.Path)
 	case pv.Spec.HostPath != nil:
 		return hostPath(pv.Spec.HostPath)
 	}
