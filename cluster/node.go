@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
@@ -213,7 +214,14 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	if err != nil {
 		return nil, nil, err
 	}
+	var exits kubelet.Exits
+	if n.runtime != nil { // another runtime need not be containerd
+		exits = func(ctx context.Context, tell func(string, int32, time.Time)) error {
+			return runtime.Exits(ctx, n.conn, tell)
+		}
+	}
 	agent, err = kubelet.New(kubelet.Config{
+		Exits:  exits,
 		Client: c.client, Pods: c.pods, Informers: c.informers, Runtime: cri, Images: img,
 		NodeName: n.cfg.Name, NodeIPs: []string{n.cfg.IP.String()}, Root: n.dir("kubelet"), LogRoot: n.dir("pods-log"),
 		CgroupRoot: n.cgroup(), ClusterDNS: []string{dnsAddress(n.services).String()}, ClusterDomain: n.domain,

@@ -59,6 +59,7 @@ type Config struct {
 	Informers informers.SharedInformerFactory // for services
 	Runtime   runtimeapi.RuntimeServiceClient // or Socket
 	Images    runtimeapi.ImageServiceClient   // or Socket
+	Exits     Exits                           // optional
 	Socket    string                          // of the runtime; used when Runtime or Images is nil
 
 	NodeName       string
@@ -235,6 +236,9 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		k.adopt(ctx)
 		group.Go(func() error { k.reader.Watch(ctx, k.look, func() { k.lookAll(); k.node.Look() }); return nil })
 		group.Go(func() error { return k.announce(ctx) })
+		if k.cfg.Exits != nil {
+			group.Go(func() error { return k.watchExits(ctx) })
+		}
 		group.Go(func() error { return k.logs.Run(ctx) })
 	}
 	err = group.Wait() // ends with ctx; workers follow it

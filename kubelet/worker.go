@@ -30,6 +30,7 @@ type worker struct {
 	final    *podstatus.Final
 	grace    *int64 // seconds, of a kill that the node itself decided
 	observed *plan.Observed
+	exits    map[string]exited // ended containers of which the runtime has not told yet
 	backoffs map[string]plan.Backoff
 	failures map[string]plan.Failure
 	tries    map[string]int // failed starts in a row
@@ -73,7 +74,7 @@ func (j *job) running() bool {
 func newWorker(k *Kubelet, pod *corev1.Pod) *worker {
 	return &worker{k: k, uid: pod.UID, pod: pod, wake: make(chan struct{}, 1), stale: true,
 		backoffs: map[string]plan.Backoff{}, failures: map[string]plan.Failure{}, tries: map[string]int{}, dead: map[string]string{},
-		hooking: map[string]bool{}, messages: map[string]string{}, killing: map[string]*job{}, told: map[string]time.Time{}}
+		hooking: map[string]bool{}, exits: map[string]exited{}, messages: map[string]string{}, killing: map[string]*job{}, told: map[string]time.Time{}}
 }
 
 // begin runs work beside the loop; the loop is woken, and looks, at its end.
@@ -231,7 +232,7 @@ func (w *worker) observe(ctx context.Context) error {
 		w.stale = true
 		return err
 	}
-	w.observed = seen
+	w.observed = w.early(seen)
 	return nil
 }
 

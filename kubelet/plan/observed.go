@@ -112,6 +112,15 @@ func (o *Observed) ByID(id string) *Container {
 	return nil
 }
 
+// With answers a copy in which one container is changed.
+func (o *Observed) With(id string, change func(*Container)) *Observed {
+	out := &Observed{Sandboxes: o.Sandboxes, Containers: append([]Container(nil), o.Containers...)}
+	if c := out.ByID(id); c != nil {
+		change(c)
+	}
+	return out
+}
+
 // Live tells whether any container runs or may run.
 func (o *Observed) Live() bool {
 	if o == nil {
