@@ -26,7 +26,7 @@ func (s *state) nominate(pod *corev1.Pod, node string) {
 		s.nominated.pods[node] = there
 	}
 	c := s.measure(pod, node)
-	c.group.pods++ // keeps the group
+	s.join(c) // keeps the group
 	there[pod.UID] = c
 }
 
@@ -37,9 +37,7 @@ func (s *state) unnominate(uid types.UID) {
 	}
 	delete(s.nominated.node, uid)
 	if c := s.nominated.pods[node][uid]; c != nil {
-		if c.group.pods--; c.group.pods == 0 {
-			s.groups.idle++
-		}
+		s.part(c)
 	}
 	delete(s.nominated.pods[node], uid)
 	if len(s.nominated.pods[node]) == 0 {

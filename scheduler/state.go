@@ -202,12 +202,28 @@ func (s *state) measure(pod *corev1.Pod, node string) *counted {
 
 func (s *state) addCounted(c *counted) {
 	s.pods[c.pod.UID] = c
-	c.group.pods++
+	s.join(c)
 	s.priorities[corehelpers.PodPriority(c.pod)]++
 	if i, known := s.index[c.node]; known {
 		s.count(i, c, 1)
 	} else {
 		s.waitForNode(c)
+	}
+}
+
+// join makes a pod one of its group's, which may have been forgotten since it was looked up.
+func (s *state) join(c *counted) {
+	if s.groups.byKey[c.group.key] != c.group {
+		c.group = s.groupOf(c.pod)
+	}
+	if c.group.pods++; c.group.pods == 1 {
+		s.groups.idle--
+	}
+}
+
+func (s *state) part(c *counted) {
+	if c.group.pods--; c.group.pods == 0 {
+		s.groups.idle++
 	}
 }
 
@@ -229,9 +245,7 @@ func (s *state) removePod(uid types.UID) {
 			delete(s.unresolved, c.node)
 		}
 	}
-	if c.group.pods--; c.group.pods == 0 {
-		s.groups.idle++
-	}
+	s.part(c)
 }
 
 // count adds (1) or takes out (-1) a pod's share of a node.
