@@ -123,3 +123,39 @@ func (v *sums) at(i int) (int32, bool) {
 	}
 	return v.counts[id], true
 }
+
+// keep gives the nodes that are in a domain with a count of at most so many.
+func (v *sums) keep(nodes []int32, most int32) []int32 {
+	of, counts, n := v.domains.of, v.counts, 0
+	for _, i := range nodes {
+		if id := of[i]; id >= 0 && counts[id] <= most {
+			nodes[n] = i
+			n++
+		}
+	}
+	return nodes[:n]
+}
+
+// keepAbove gives the nodes that are in a domain with a count above 0.
+func (v *sums) keepAbove(nodes []int32) []int32 {
+	of, counts, n := v.domains.of, v.counts, 0
+	for _, i := range nodes {
+		if id := of[i]; id >= 0 && counts[id] > 0 {
+			nodes[n] = i
+			n++
+		}
+	}
+	return nodes[:n]
+}
+
+// drop leaves out the nodes in a domain with a count above 0.
+func (v *sums) drop(nodes []int32) []int32 {
+	of, counts, n := v.domains.of, v.counts, 0
+	for _, i := range nodes {
+		if id := of[i]; id < 0 || counts[id] <= 0 {
+			nodes[n] = i
+			n++
+		}
+	}
+	return nodes[:n]
+}
