@@ -21,10 +21,10 @@ import (
 )
 
 // Handler is the whole pipeline for remote clients.
-func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.handle) }
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	r2 := &request{s: s, w: w, r: r, query: r.URL.Query()}
+func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
+	r2 := &request{s: s, now: s.table.Load(), w: w, r: r, query: r.URL.Query()}
 	defer r2.recover()
 	w.Header().Set("Audit-Id", auditID(r))
 	for prefix, h := range s.cfg.Open {

@@ -36,6 +36,7 @@ import (
 	"github.com/proa-dev/proa/apis/events"
 	"github.com/proa-dev/proa/apis/rbac"
 	"github.com/proa-dev/proa/apiserver"
+	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/discovery"
 	"github.com/proa-dev/proa/store"
 )
@@ -129,10 +130,11 @@ func newHouse(t testing.TB, steps ...admission.Step) *house {
 	go func() { defer close(ended); _ = s.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-ended })
 
+	list := catalog.New(kinds)
 	env := &api.Env{Reader: s.Reader()}
 	h.server, err = apiserver.New(apiserver.Config{
-		Store: s, Kinds: kinds, Env: env, Scheme: scheme.Scheme, Authenticator: tokens{}, Authorizer: h.rules,
-		Admission: steps, Discovery: discovery.New(kinds, "127.0.0.1:6443"), Log: log,
+		Store: s, Catalog: list, Env: env, Scheme: scheme.Scheme, Authenticator: tokens{}, Authorizer: h.rules,
+		Admission: steps, Discovery: discovery.New(list, "127.0.0.1:6443"), Log: log,
 		Version: version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.1"},
 		Ready: []apiserver.Check{{Name: "late", Ask: func(ctx context.Context) error {
 			if h.ready != nil {

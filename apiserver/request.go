@@ -18,6 +18,7 @@ import (
 // request is one request on its way through the pipeline.
 type request struct {
 	s     *Server
+	now   *table // what is served while this request runs
 	w     http.ResponseWriter
 	r     *http.Request
 	query url.Values
@@ -54,7 +55,7 @@ func (r *request) route() error {
 	default:
 		return nil
 	}
-	if rest[0] == "watch" && len(rest) > 1 && r.s.kinds[r.gv]["watch"] == nil {
+	if rest[0] == "watch" && len(rest) > 1 && r.now.find(r.gv, "watch") == nil {
 		rest = rest[1:] // the old form of watching a collection
 		r.query.Set("watch", "true")
 	}
@@ -80,7 +81,7 @@ func (r *request) route() error {
 	if r.resource == "namespaces" && r.name != "" && r.gv.Group == "" {
 		r.namespace = r.name // authorization looks at a namespace as being in itself
 	}
-	r.kind = r.s.kinds[r.gv][r.resource]
+	r.kind = r.now.find(r.gv, r.resource)
 	return r.settle(true)
 }
 

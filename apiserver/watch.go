@@ -18,6 +18,13 @@ import (
 	"github.com/proa-dev/proa/store"
 )
 
+// Watches of which many see the same events wait a moment after each sending, so that what
+// happens meanwhile costs each of them one wake-up.
+const (
+	crowd      = 64
+	crowdPause = 8 * time.Millisecond
+)
+
 // watch streams changes until the client goes, its time is over, or it falls too far
 // behind. All events of one wake-up go out in one write.
 func (r *request) watch() error {
@@ -75,6 +82,12 @@ func (r *request) watch() error {
 		r.flush()
 		if cap(buf) > 1<<20 {
 			buf = nil // one large batch must not be kept for the life of a watch
+		}
+		if w.Company() > crowd {
+			select {
+			case <-time.After(crowdPause):
+			case <-ctx.Done():
+			}
 		}
 	}
 }
@@ -155,6 +168,13 @@ func (r *request) appendEvent(dst []byte, e *store.Event, first bool) ([]byte, e
 		raw, err := r.bookmark(e)
 		return r.frame(dst, watch.Bookmark, raw), err
 	}
+	if r.out.media == typeProtobuf && r.out.as == "" && r.kind.FromStored == nil {
+		size, err := e.Item.ProtobufSize()
+		if err != nil {
+			return dst, err
+		}
+		return e.Item.AppendProtobuf(frameProtobuf(dst, eventNames[e.Type], size))
+	}
 	var raw []byte
 	var err error
 	if r.out.as == "Table" {
@@ -205,10 +225,15 @@ func (r *request) frame(dst []byte, kind watch.EventType, raw []byte) []byte {
 		}
 		return append(append(dst, raw...), "}\n"...)
 	}
-	inner := 1 + varintSize(uint64(len(raw))) + len(raw)
+	return append(frameProtobuf(dst, kind, len(raw)), raw...)
+}
+
+// frameProtobuf is what comes before an object of so many bytes.
+func frameProtobuf(dst []byte, kind watch.EventType, length int) []byte {
+	inner := 1 + varintSize(uint64(length)) + length
 	size := 2 + len(kind) + 1 + varintSize(uint64(inner)) + inner
 	dst = binary.BigEndian.AppendUint32(dst, uint32(size))
 	dst = appendText(dst, 1, string(kind))
 	dst = appendVarint(append(dst, 2<<3|2), uint64(inner))
-	return appendBytes(dst, 1, raw)
+	return appendVarint(append(dst, 1<<3|2), uint64(length))
 }

@@ -162,7 +162,7 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 		obj.SetGeneration(1)
 	}
 	k.PrepareCreate(ctx, obj)
-	errs := append(validateMeta(k.Kind, obj), k.Validate(obj)...)
+	errs := append(validateMeta(k.Kind, obj), append(k.Validate(obj), k.ValidateCreate(obj)...)...)
 	if len(errs) > 0 {
 		return nil, nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), errs)
 	}

@@ -59,6 +59,9 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 			return err
 		}
 	}
+	if err := group.Start(ctx, Part{Name: "memory", Run: giveBack}); err != nil {
+		return err
+	}
 	steps.Step("starting the control plane")
 	plane, err := newControlPlane(ctx, &cfg, log)
 	if err != nil {

@@ -28,6 +28,9 @@ type Kind struct {
 	Prefix     string // etcd folder under /registry/, without slashes at its ends
 	TTL        time.Duration
 	Type       reflect.Type // the struct, not the pointer
+	// Schema is the OpenAPI v3 schema, as JSON, of a kind without a Go type of its own (its Type
+	// is unstructured.Unstructured); nil: it may have any fields. Read-only.
+	Schema []byte
 
 	Stored     *schema.GroupVersion // nil: this version is the stored one
 	FromStored func(Object) Object
@@ -37,6 +40,7 @@ type Kind struct {
 	PrepareCreate  func(context.Context, Object)
 	PrepareUpdate  func(ctx context.Context, obj, old Object)
 	Validate       func(Object) field.ErrorList
+	ValidateCreate func(Object) field.ErrorList
 	ValidateUpdate func(obj, old Object) field.ErrorList
 	ValidateName   func(name string, prefix bool) []string
 	Warnings       func(obj, old Object) []string // old is nil on create
@@ -119,12 +123,7 @@ func Define[T Object](r Resource[T]) *Kind {
 			r.PrepareUpdate(ctx, o.(T), old.(T))
 		}
 	}
-	k.Validate = func(o Object) field.ErrorList {
-		if r.Validate == nil {
-			return nil
-		}
-		return r.Validate(o.(T))
-	}
+	k.Validate, k.ValidateCreate = checkOne(r.Validate), checkOne(r.ValidateCreate)
 	k.ValidateUpdate = check(r.ValidateUpdate)
 	k.ValidateStatus = check(r.ValidateStatus)
 	k.PrepareStatus = func(o, old Object) {
@@ -199,6 +198,15 @@ func one[T Object](f func(T)) func(Object) {
 		if f != nil {
 			f(o.(T))
 		}
+	}
+}
+
+func checkOne[T Object](f func(T) field.ErrorList) func(Object) field.ErrorList {
+	return func(o Object) field.ErrorList {
+		if f == nil {
+			return nil
+		}
+		return f(o.(T))
 	}
 }
 

@@ -13,10 +13,6 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 )
 
-// Schemas are the OpenAPI v3 schemas, as JSON, of the kinds that have no Go type. A kind
-// without one may have any fields.
-type Schemas map[schema.GroupVersionKind][]byte
-
 // custom says that the kind has no Go type of its own.
 func custom(k *api.Kind) bool {
 	return k.Type == nil || k.Type == reflect.TypeFor[unstructured.Unstructured]()
@@ -28,7 +24,7 @@ func (m *models) kind(k *api.Kind) string {
 		return m.tag(k.Type, k.GroupVersionKind)
 	}
 	name := customName(k.GroupVersionKind)
-	m.definitions[name] = m.custom(k.GroupVersionKind)
+	m.definitions[name] = m.custom(k)
 	m.kinds[name] = []schema.GroupVersionKind{k.GroupVersionKind}
 	return name
 }
@@ -39,9 +35,9 @@ func customName(gvk schema.GroupVersionKind) string {
 }
 
 // custom is the definition of a kind that came with a schema.
-func (m *models) custom(gvk schema.GroupVersionKind) spec.Schema {
+func (m *models) custom(k *api.Kind) spec.Schema {
 	s := spec.Schema{}
-	if err := json.Unmarshal(m.schemas[gvk], &s); err != nil {
+	if err := json.Unmarshal(k.Schema, &s); err != nil {
 		// Definitions are checked when they are stored; what cannot be read may have any fields.
 		s = spec.Schema{}
 		s.AddExtension(extension+"preserve-unknown-fields", true)

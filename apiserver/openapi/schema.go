@@ -22,7 +22,6 @@ type models struct {
 	definitions map[string]spec.Schema
 	// structure is what server-side apply knows of the types: list types, map keys, defaults.
 	structure *smd.Schema
-	schemas   Schemas
 	// kinds are the group version kinds that a definition is tagged with.
 	kinds map[string][]schema.GroupVersionKind
 }
