@@ -55,7 +55,7 @@ func (s *state) decide(p *placement, rnd *rand.Rand) decision {
 		d.why = s.refusalsOf(p)
 		return d
 	}
-	if i, ok := s.index[p.pod.Status.NominatedNodeName]; ok && s.takes(p, i) {
+	if i, ok := s.index[s.nominated.nodeFor(p.pod)]; ok && s.takes(p, i) {
 		d.node = s.nodes[i].Name // others made room for it there
 		return d
 	}
@@ -72,14 +72,11 @@ func (s *state) decide(p *placement, rnd *rand.Rand) decision {
 		return d
 	}
 	if plain {
-		d.score = int64(p.class.base[best]) + plainScore
+		d.score = int64(p.class.base[best])
 	}
 	d.node = s.nodes[best].Name
 	return d
 }
-
-// plainScore is what every node gets of the scorers that have nothing to tell nodes apart by.
-const plainScore = 100 * weightTaints
 
 // feasible gives the nodes that take the pod: filter after filter over those that are left,
 // each a walk over integers.
@@ -135,6 +132,13 @@ func (s *state) best(p *placement, left []int32, rnd *rand.Rand, d *decision) in
 		total[k] = int64(p.class.base[i])
 	}
 	s.rank(p, left, total)
+	k := highest(total, rnd)
+	d.score = total[k]
+	return int(left[k])
+}
+
+// highest chooses among the highest scores, each with the same chance.
+func highest(total []int64, rnd *rand.Rand) int {
 	most, equals := total[0], int32(0)
 	for _, v := range total {
 		if v > most {
@@ -144,21 +148,21 @@ func (s *state) best(p *placement, left []int32, rnd *rand.Rand, d *decision) in
 			equals++
 		}
 	}
-	d.score = most
 	nth := rnd.Int32N(equals)
 	for k, v := range total {
 		if v != most {
 			continue
 		}
 		if nth == 0 {
-			return int(left[k])
+			return k
 		}
 		nth--
 	}
-	return -1 // cannot be: nth is below the number of equals
+	return 0 // cannot be: nth is below the number of equals
 }
 
-// rank adds what depends on the other nodes to the nodes' own scores.
+// rank adds what depends on the other nodes to the nodes' own scores; what every node would
+// get alike is left out.
 func (s *state) rank(p *placement, left []int32, total []int64) {
 	add := func(weight int64, score func(one []int64)) {
 		one := s.scratch.singles(len(left))
@@ -169,10 +173,6 @@ func (s *state) rank(p *placement, left []int32, total []int64) {
 	}
 	if p.static.avoided > 0 {
 		add(weightTaints, func(one []int64) { scoreTaints(p, left, one) })
-	} else {
-		for k := range total {
-			total[k] += plainScore
-		}
 	}
 	if p.static.preferring > 0 {
 		add(weightNode, func(one []int64) { scoreNodeAffinity(p, left, one) })

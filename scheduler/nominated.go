@@ -45,6 +45,15 @@ func (s *state) unnominate(uid types.UID) {
 	}
 }
 
+// nodeFor is the node that a pod waits for, "" for none. What was decided here counts before
+// what the pod says: writing it takes its time.
+func (n *nominations) nodeFor(pod *corev1.Pod) string {
+	if node, ok := n.node[pod.UID]; ok {
+		return node
+	}
+	return pod.Status.NominatedNodeName
+}
+
 // matter says whether there are nominated pods other than this one.
 func (n *nominations) matter(p *placement) bool {
 	if len(n.node) == 0 {

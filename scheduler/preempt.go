@@ -64,7 +64,7 @@ func (s *state) mayPreempt(p *placement, why *refusals) bool {
 // the node that the pod waits for from now on.
 func (s *state) preempt(p *placement, why *refusals, budgets []budget, rnd *rand.Rand) (best *candidate, message, nominee string) {
 	if reason := s.notEligible(p, why); reason != "" {
-		return nil, "preemption: " + reason, p.pod.Status.NominatedNodeName
+		return nil, "preemption: " + reason, s.nominated.nodeFor(p.pod)
 	}
 	found, refused := s.candidates(p, why, budgets, rnd)
 	if len(found) == 0 {
@@ -114,7 +114,7 @@ func (s *state) notEligible(p *placement, why *refusals) string {
 	if p.pod.Spec.PreemptionPolicy != nil && *p.pod.Spec.PreemptionPolicy == corev1.PreemptNever {
 		return "not eligible due to preemptionPolicy=Never."
 	}
-	i, known := s.index[p.pod.Status.NominatedNodeName]
+	i, known := s.index[s.nominated.nodeFor(p.pod)]
 	if !known || !slices.Contains(why.open, int32(i)) {
 		return ""
 	}

@@ -24,6 +24,10 @@ func (s *state) refusalsOf(p *placement) *refusals {
 		r.first = p.volumes.refused
 		return r
 	}
+	if p.static.only != nil && len(p.static.only) == 0 {
+		r.first = "pod affinity terms conflict"
+		return r
+	}
 	a := s.ask(p)
 	for i, n := range s.nodes {
 		if n == nil {
