@@ -178,7 +178,7 @@ func (s *state) rank(p *placement, left []int32, total []int64) {
 		add(weightNode, func(one []int64) { scoreNodeAffinity(p, left, one) })
 	}
 	if len(p.soft) > 0 {
-		add(weightSpread, func(one []int64) { scoreSpread(s, p, left, one) })
+		scoreSpread(s, p, left, total)
 	}
 	if all := s.preferences(p); len(all) > 0 {
 		add(weightAffinity, func(one []int64) { scoreAffinity(all, left, one) })

@@ -144,8 +144,9 @@ func (v *sums) least(minDomains int32) int32 {
 	return least
 }
 
-// scoreSpread prefers nodes in domains with fewer of the pods to spread from.
-func scoreSpread(s *state, p *placement, in []int32, out []int64) {
+// scoreSpread prefers nodes in domains with fewer of the pods to spread from; it adds to
+// their scores.
+func scoreSpread(s *state, p *placement, in []int32, total []int64) {
 	usable := s.usable(p, in)
 	raw := s.scratch.floats(len(in))
 	for n := range p.soft {
@@ -153,8 +154,9 @@ func scoreSpread(s *state, p *placement, in []int32, out []int64) {
 		v := c.sums(s, p, p.soft)
 		weight := math.Log(float64(s.domainCount(c, v, in, usable) + 2))
 		skew := float64(c.maxSkew - 1)
+		of := v.domains.of
 		if c.key == corev1.LabelHostname {
-			perNode, of := s.terms.of(c.set, s).perNode, v.domains.of
+			perNode := s.terms.of(c.set, s).perNode
 			for k, i := range in {
 				if of[i] >= 0 {
 					raw[k] += float64(perNode[i])*weight + skew
@@ -166,7 +168,6 @@ func scoreSpread(s *state, p *placement, in []int32, out []int64) {
 		for id, count := range v.counts {
 			parts[id] = float64(count)*weight + skew
 		}
-		of := v.domains.of
 		for k, i := range in {
 			if id := of[i]; id >= 0 {
 				raw[k] += parts[id]
@@ -174,24 +175,26 @@ func scoreSpread(s *state, p *placement, in []int32, out []int64) {
 		}
 	}
 	least, most := int64(math.MaxInt64), int64(0)
-	for k, v := range raw {
-		out[k] = int64(v + 0.5) // never below 0: rounds as math.Round does
+	for k, r := range raw {
 		if usable == nil || usable[k] {
-			least, most = min(least, out[k]), max(most, out[k])
+			v := rounded(r)
+			least, most = min(least, v), max(most, v)
 		}
 	}
 	divisor := float64(most)
-	for k, v := range out {
+	for k, r := range raw {
 		switch {
 		case usable != nil && !usable[k]:
-			out[k] = 0
 		case most == 0:
-			out[k] = 100
+			total[k] += weightSpread * 100
 		default: // exact: the numbers are small, and the quotient is no closer to an integer than 1/most
-			out[k] = int64(float64(100*(most+least-v)) / divisor)
+			total[k] += weightSpread * int64(float64(100*(most+least-rounded(r)))/divisor)
 		}
 	}
 }
+
+// rounded is math.Round for numbers that are not below 0.
+func rounded(v float64) int64 { return int64(v + 0.5) }
 
 // usable says which nodes have all keys that the pod's own constraints name; nil: all.
 func (s *state) usable(p *placement, in []int32) []bool {
@@ -231,12 +234,18 @@ func (s *state) domainCount(c *constraint, v *sums, in []int32, usable []bool) i
 		}
 		return n
 	}
+	most := v.present // the nodes that take the pod are all included
+	if v.domains.without > 0 {
+		most++
+	}
 	seen := s.scratch.seen(len(v.counts) + 1)
 	of := v.domains.of
 	for k, i := range in {
 		if id := of[i] + 1; !seen[id] && (usable == nil || usable[k]) {
 			seen[id] = true
-			n++
+			if n++; n == most {
+				break
+			}
 		}
 	}
 	return n

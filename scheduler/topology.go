@@ -7,6 +7,7 @@ type domains struct {
 	of      []int32 // node to domain, -1 without the label
 	epochs  []uint32
 	ids     map[string]int32
+	without int    // nodes without the label
 	version uint64 // of the nodes when of was brought up to date
 }
 
@@ -20,7 +21,11 @@ func (s *state) domainsOf(key string) *domains {
 		d = &domains{ids: map[string]int32{}}
 		s.topology[key] = d
 	}
+	d.without = 0
 	for i, node := range s.nodes {
+		if node != nil && !labelled(node, key) {
+			d.without++
+		}
 		if i == len(d.of) {
 			d.of, d.epochs = append(d.of, -1), append(d.epochs, ^uint32(0))
 		}
@@ -32,6 +37,11 @@ func (s *state) domainsOf(key string) *domains {
 	}
 	d.version = s.nodesVersion
 	return d
+}
+
+func labelled(node *corev1.Node, key string) bool {
+	_, ok := node.Labels[key]
+	return ok
 }
 
 func (d *domains) id(node *corev1.Node, key string) int32 {
