@@ -52,7 +52,7 @@ func (s *state) place(pod *corev1.Pod, defaults []constraint) *placement {
 func (s *state) decide(p *placement, rnd *rand.Rand) decision {
 	d := decision{total: s.nodeCount}
 	if s.nodeCount == 0 || p.volumes != nil && p.volumes.refused != "" {
-		d.why = s.refusalsOf(p)
+		d.why = s.refusalsFor(p)
 		return d
 	}
 	if i, ok := s.index[s.nominated.nodeFor(p.pod)]; ok && s.takes(p, i) {
@@ -68,7 +68,7 @@ func (s *state) decide(p *placement, rnd *rand.Rand) decision {
 		best = s.best(p, left, rnd, &d)
 	}
 	if best < 0 {
-		d.why = s.refusalsOf(p)
+		d.why = s.refusalsFor(p)
 		return d
 	}
 	if plain {

@@ -66,12 +66,20 @@ func (s *state) preempt(p *placement, why *refusals, budgets []budget, rnd *rand
 	if reason := s.notEligible(p, why); reason != "" {
 		return nil, "preemption: " + reason, s.nominated.nodeFor(p.pod)
 	}
+	m := s.memoOf(p)
+	if m != nil && m.hopeless != "" && m.priority == p.priority {
+		return nil, m.hopeless, ""
+	}
 	found, refused := s.candidates(p, why, budgets, rnd)
 	if len(found) == 0 {
 		if helpless := s.nodeCount - len(why.open); helpless > 0 {
 			refused["Preemption is not helpful for scheduling"] = helpless
 		}
-		return nil, "preemption: " + unavailable(s.nodeCount, refused), ""
+		message = "preemption: " + unavailable(s.nodeCount, refused)
+		if m != nil {
+			m.priority, m.hopeless = p.priority, message
+		}
+		return nil, message, ""
 	}
 	best = slices.MinFunc(found, cheaper)
 	best.displaced = s.nominated.behind(p, best.node)
@@ -145,6 +153,8 @@ func (s *state) victimsOn(p *placement, i int, budgets []budget) (*candidate, []
 	if len(potential) == 0 {
 		return nil, []string{noVictims}
 	}
+	s.trying = true
+	defer func() { s.trying = false }()
 	slices.SortFunc(potential, moreImportant)
 	for _, c := range potential {
 		s.count(i, c, -1)

@@ -36,6 +36,7 @@ type state struct {
 	namespaces func(name string) map[string]string
 	nominated  nominations
 	priorities map[int32]int // counted pods by priority
+	trying     bool          // pods are counted to see what would be, and then counted back
 	volumes    *volumes
 
 	// Pods that are alike are looked at once.
@@ -250,7 +251,9 @@ func (s *state) removePod(uid types.UID) {
 
 // count adds (1) or takes out (-1) a pod's share of a node.
 func (s *state) count(i int, c *counted, sign int32) {
-	s.changes.note(i)
+	if !s.trying {
+		s.changes.note(i)
+	}
 	s.resources.add(i, c.request, int64(sign))
 	for _, p := range c.ports {
 		if s.ports[i][p] += int(sign); s.ports[i][p] == 0 {
