@@ -23,6 +23,7 @@ import (
 	"github.com/proa-dev/proa/controllers/nodelifecycle"
 	"github.com/proa-dev/proa/controllers/podcidr"
 	"github.com/proa-dev/proa/controllers/podgc"
+	"github.com/proa-dev/proa/controllers/policystatus"
 	"github.com/proa-dev/proa/controllers/replicaset"
 	"github.com/proa-dev/proa/controllers/rootca"
 	"github.com/proa-dev/proa/controllers/serviceaccount"
@@ -63,6 +64,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"podgc", made(podgc.New)},
 		{"tokencleaner", made(tokencleaner.New)},
 		{"clusterrole", made(clusterrole.New)},
+		{"policystatus", made(policystatus.New)},
 	} {
 		c, err := one.make(deps)
 		if err != nil {
