@@ -26,8 +26,12 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
+	"github.com/proa-dev/proa/apiserver/aggregate"
 	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/apiserver/custom"
+	"github.com/proa-dev/proa/apiserver/custom/convert"
 	"github.com/proa-dev/proa/apiserver/discovery"
+	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/gather"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
@@ -46,8 +50,13 @@ type controlPlane struct {
 	pki     *pki.Authorities
 	rbac    *access.RBAC
 	server  *apiserver.Server
+	custom  *custom.Definitions
 	serving *pki.Renewing
 	toNodes *pki.Renewing
+
+	aggregator *aggregate.Aggregator
+	fairness   *fairness.Fairness
+	toBackends *pki.Renewing
 }
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
@@ -119,6 +128,7 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	env := &api.Env{Reader: reader, Tokens: identity.Tokens, Reviews: access.NewReviews(authorizer, c.rbac)}
+	chain = append(chain, admission.ResourceQuota(reader, func() api.Writer { return env.Writer }, time.Now))
 	if err := c.allocators(env); err != nil {
 		return err
 	}
@@ -126,8 +136,10 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	address := net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort))
+	c.fairness = fairness.New(fairness.Config{})
 	c.server, err = apiserver.New(apiserver.Config{
-		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
+		Fairness: c.fairness,
+		Store:    c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
 		Authenticator: identity, Authorizer: authorizer, Admission: chain,
 		Discovery: discovery.New(list, address), OpenAPI: openapi.New(list),
 		Nodes: nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
@@ -144,7 +156,11 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	env.Writer = c.server.Writer()
-	return nil
+	c.custom, err = custom.New(custom.Config{Store: c.store, Catalog: list, Env: env, Resolve: convert.Endpoints(reader), Log: c.log})
+	if err != nil {
+		return err
+	}
+	return c.aggregation(list)
 }
 
 // profiling serves Go's profiles to whoever may read these paths.
