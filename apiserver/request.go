@@ -40,6 +40,8 @@ type request struct {
 
 	asked   *access.Attributes // what was authorized
 	place   fairness.Place     // among the requests that run at once
+	sent    sent               // the way to the client
+	began   bool               // counted as one that lasts
 	out     *choice            // how to answer
 	started bool               // the answer has begun
 	warned  map[string]bool
@@ -277,6 +279,8 @@ func (r *request) path() {
 	switch {
 	case p == "/healthz" || p == "/livez" || p == "/readyz" || strings.HasPrefix(p, "/healthz/") || strings.HasPrefix(p, "/livez/") || strings.HasPrefix(p, "/readyz/"):
 		r.health()
+	case p == "/metrics":
+		r.s.metrics.ServeHTTP(r.w, r.r)
 	case p == "/version" || p == "/version/":
 		r.version()
 	case p == "/":

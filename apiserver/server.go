@@ -28,6 +28,7 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/fairness"
+	"github.com/proa-dev/proa/apiserver/metrics"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/patch"
 	"github.com/proa-dev/proa/store"
@@ -69,6 +70,7 @@ type Server struct {
 	env      *api.Env
 	table    atomic.Pointer[table]
 	fairness *fairness.Fairness
+	metrics  *metrics.Registry
 	closing  context.Context // ends when the server goes away: watches end
 	close    context.CancelFunc
 }
@@ -113,6 +115,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
 		fairness: cfg.Fairness,
+		metrics:  metrics.New(metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Build(cfg.Version)),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	var err error

@@ -12,6 +12,7 @@ import (
 	"context"
 	"hash/maphash"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,8 +47,15 @@ type Fairness struct {
 	seed maphash.Seed
 	plan atomic.Pointer[plan]
 
-	mu   sync.Mutex
-	core *core
+	mu      sync.Mutex
+	core    *core
+	counted map[string]*counters // by schema
+}
+
+// counters are of a schema; they outlive the plan.
+type counters struct {
+	level                                    string
+	dispatched, limit, full, late, cancelled atomic.Int64
 }
 
 // New makes one.
@@ -58,7 +66,7 @@ func New(cfg Config) *Fairness {
 	if cfg.Wait <= 0 {
 		cfg.Wait = DefaultWait
 	}
-	f := &Fairness{wait: cfg.Wait, seed: maphash.MakeSeed(), core: newCore(cfg.Seats)}
+	f := &Fairness{wait: cfg.Wait, seed: maphash.MakeSeed(), core: newCore(cfg.Seats), counted: map[string]*counters{}}
 	p, _ := compile(append(flowcontrol.MandatorySchemas(), flowcontrol.SuggestedSchemas()...),
 		append(flowcontrol.MandatoryLevels(), flowcontrol.SuggestedLevels()...), cfg.Seats)
 	f.use(p)
@@ -70,6 +78,18 @@ func (f *Fairness) use(p *plan) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.core.configure(p)
+	for name := range f.counted {
+		if !slices.ContainsFunc(p.schemas, func(s *flowSchema) bool { return s.name == name }) {
+			delete(f.counted, name)
+		}
+	}
+	for _, s := range p.schemas {
+		if f.counted[s.name] == nil {
+			f.counted[s.name] = &counters{}
+		}
+		f.counted[s.name].level = s.level
+		s.counters = f.counted[s.name]
+	}
 	f.plan.Store(p)
 	f.core.dispatch(time.Now())
 }
@@ -112,22 +132,27 @@ func (f *Fairness) Admit(ctx context.Context, a *access.Attributes, seats int, h
 		return Place{}, tooMany()
 	}
 	h[SchemaHeader], h[LevelHeader] = []string{s.uid}, []string{l.plan.uid}
-	t, _ := f.core.arrive(l, hash, max(seats, 1), now)
+	t, why := f.core.arrive(l, hash, max(seats, 1), now)
 	waits := t != nil && !t.running
 	f.mu.Unlock()
 	switch {
+	case t == nil && why == queueFull:
+		s.counters.full.Add(1)
+		return Place{}, tooMany()
 	case t == nil:
+		s.counters.limit.Add(1)
 		return Place{}, tooMany()
 	case waits:
-		if err := f.await(ctx, t); err != nil {
+		if err := f.await(ctx, t, s.counters); err != nil {
 			return Place{}, err
 		}
 	}
+	s.counters.dispatched.Add(1)
 	return Place{f, t}, nil
 }
 
 // await waits for a place.
-func (f *Fairness) await(ctx context.Context, t *ticket) error {
+func (f *Fairness) await(ctx context.Context, t *ticket, n *counters) error {
 	limit := time.NewTimer(f.wait)
 	defer limit.Stop()
 	var err error
@@ -144,7 +169,11 @@ func (f *Fairness) await(ctx context.Context, t *ticket) error {
 	if t.running { // it came at the same moment
 		return nil
 	}
-	t.level.counters.RejectedTime++
+	if ctx.Err() != nil {
+		n.cancelled.Add(1)
+	} else {
+		n.late.Add(1)
+	}
 	f.core.leave(t, time.Now())
 	return err
 }
@@ -153,16 +182,11 @@ func tooMany() error {
 	return apierrors.NewTooManyRequests("Too many requests, please try again later.", 1)
 }
 
-// Counters are what happened at a level since the start.
-type Counters struct{ Dispatched, RejectedLimit, RejectedFull, RejectedTime int64 }
-
 // Level is the state of a priority level, for metrics.
 type Level struct {
-	Name                   string
-	Exempt                 bool
-	Nominal, Reserved      int // seats
-	Used, Running, Waiting int // seats; requests
-	Counters               Counters
+	Name                    string
+	Nominal, Reserved, Most int // seats
+	Used, Running, Waiting  int // seats; requests
 }
 
 // Levels gives the state of all levels.
@@ -171,7 +195,25 @@ func (f *Fairness) Levels() []Level {
 	defer f.mu.Unlock()
 	out := make([]Level, 0, len(f.core.levels))
 	for _, l := range f.core.levels {
-		out = append(out, Level{l.plan.name, l.plan.exempt, l.plan.nominal, l.plan.reserved, l.used, l.running, l.waiting, l.counters})
+		most := min(l.plan.most, f.core.seats)
+		out = append(out, Level{l.plan.name, l.plan.nominal, l.plan.reserved, most, l.used, l.running, l.waiting})
+	}
+	return out
+}
+
+// Schema says what became of the requests of a flow schema since it exists, for metrics.
+type Schema struct {
+	Name, Level                                                      string
+	Dispatched, RejectedLimit, RejectedFull, RejectedTime, Cancelled int64
+}
+
+// Schemas gives those of all schemas.
+func (f *Fairness) Schemas() []Schema {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]Schema, 0, len(f.counted))
+	for name, n := range f.counted {
+		out = append(out, Schema{name, n.level, n.dispatched.Load(), n.limit.Load(), n.full.Load(), n.late.Load(), n.cancelled.Load()})
 	}
 	return out
 }

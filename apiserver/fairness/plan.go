@@ -23,6 +23,7 @@ type flowSchema struct {
 	precedence       int32
 	byUser, byNS     bool
 	rules            []rule
+	counters         *counters
 }
 
 // rule is one of a schema's: who, and what.
