@@ -49,6 +49,9 @@ func TestMetrics(t *testing.T) {
 	if strings.Contains(text, "thing") || strings.Contains(text, "sub7") || strings.Contains(text, "BREW") {
 		t.Error("clients can make labels")
 	}
+	if a := h.do("GET", "/metrics/slis", ""); !strings.Contains(string(a.body), `kubernetes_healthcheck{name="etcd",type="livez"} 1`) {
+		t.Errorf("slis: %s", a.body)
+	}
 	if a := h.do("GET", "/metrics", "", "Authorization", "Bearer alice"); a.code != http.StatusForbidden {
 		t.Errorf("anybody gets the metrics: %d", a.code)
 	}

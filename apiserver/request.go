@@ -181,7 +181,6 @@ func (r *request) delegate() http.Handler {
 // dispatch serves a request that is allowed.
 func (r *request) dispatch() {
 	if r.remote != nil {
-		r.started = true // what has been sent is the other server's affair
 		r.remote.ServeHTTP(r.w, r.r.WithContext(catalog.WithUser(r.r.Context(), r.user)))
 		return
 	}
@@ -281,6 +280,8 @@ func (r *request) path() {
 		r.health()
 	case p == "/metrics":
 		r.s.metrics.ServeHTTP(r.w, r.r)
+	case p == "/metrics/slis":
+		r.slis()
 	case p == "/version" || p == "/version/":
 		r.version()
 	case p == "/":

@@ -59,8 +59,11 @@ type Config struct {
 	Open          map[string]http.Handler // paths that need no identity ("/cacerts")
 	Version       version.Info
 	Ready         []Check // of /readyz, beside those of the server itself
-	Log           *slog.Logger
-	Now           func() time.Time // default time.Now
+	// Started is closed once what every cluster has is there; until then the server is neither
+	// healthy nor ready. nil: it is.
+	Started <-chan struct{}
+	Log     *slog.Logger
+	Now     func() time.Time // default time.Now
 }
 
 // Server serves the API; safe for concurrent use.
