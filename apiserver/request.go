@@ -16,6 +16,7 @@ import (
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
+	"github.com/proa-dev/proa/store"
 )
 
 // request is one request on its way through the pipeline.
@@ -36,6 +37,7 @@ type request struct {
 	verb            string
 	rest            string // of a proxy: the path after it
 	connect         *api.Connect
+	scaled          bool         // the object is changed through its Scale
 	remote          http.Handler // set when another server answers
 
 	asked   *access.Attributes // what was authorized
@@ -45,6 +47,7 @@ type request struct {
 	out     *choice            // how to answer
 	started bool               // the answer has begun
 	warned  map[string]bool
+	shown   map[*store.Item]api.Object // views that are ready, see show
 }
 
 // route reads the path.
@@ -228,6 +231,9 @@ func (r *request) operate() error {
 	if r.resource == "namespaces" && r.gv.Group == "" {
 		r.namespace = ""
 	}
+	if c := r.kind.Custom; c != nil {
+		r.warn(c.Deprecated)
+	}
 	if r.sub != "" {
 		return r.subresource()
 	}
@@ -263,6 +269,8 @@ func (r *request) operate() error {
 	}
 	return r.notAllowed()
 }
+
+var noResource schema.GroupResource
 
 func (r *request) notAllowed() error {
 	return apierrors.NewMethodNotSupported(r.groupResource(), r.verb)
@@ -309,6 +317,10 @@ func (r *request) path() {
 func (r *request) connectTo() {
 	if r.s.cfg.Nodes == nil {
 		http.NotFound(r.w, r.r)
+		return
+	}
+	if err := r.admitConnect(); err != nil {
+		r.fail(err)
 		return
 	}
 	r.s.cfg.Nodes.Connect(r.w, r.r, nodeproxy.Request{

@@ -99,6 +99,9 @@ type served struct {
 	fieldsOnce sync.Once
 	fields     *patch.Fields
 	fieldsErr  error
+	// present ends when the kind is replaced by another, or gone: so do watches.
+	present context.Context
+	leave   context.CancelFunc
 }
 
 // slots are where a kind's encodings are kept with each item.
@@ -150,12 +153,20 @@ func (s *Server) follow(state *catalog.State) error {
 		}
 	}
 	s.table.Store(t)
+	if old != nil {
+		for k, one := range old.kinds {
+			if t.kinds[k] == nil {
+				one.leave()
+			}
+		}
+	}
 	return errors.Join(errs...)
 }
 
 // serve gets a kind ready for requests.
 func (s *Server) serve(k *api.Kind) (*served, error) {
 	one := &served{Kind: k, slot: slots{json: 0, meta: 1}}
+	one.present, one.leave = context.WithCancel(context.Background())
 	if k.Virtual != nil {
 		return one, nil
 	}
@@ -163,6 +174,9 @@ func (s *Server) serve(k *api.Kind) (*served, error) {
 	if k.Stored != nil {
 		gr.Group = k.Stored.Group
 		one.slot = slots{json: 2, protobuf: 3, meta: 4}
+	}
+	if k.Custom != nil {
+		one.slot = slots{json: k.Custom.Slot}
 	}
 	var ok bool
 	if one.collection, ok = s.cfg.Store.Collection(gr); !ok {
@@ -180,24 +194,6 @@ func (k *served) managed(scheme *runtime.Scheme) (*patch.Fields, error) {
 // hasProtobuf: custom resources have JSON alone.
 func (k *served) hasProtobuf() bool {
 	return reflect.PointerTo(k.Type).Implements(reflect.TypeFor[protoMessage]())
-}
-
-// view is the object of an item in the kind's own version; read-only unless the kind is
-// converted.
-func (k *served) view(item *store.Item) api.Object {
-	obj := item.Object()
-	if obj == nil || k.FromStored == nil {
-		return obj
-	}
-	return k.FromStored(obj)
-}
-
-// toStored is what the store keeps of an object in the kind's own version.
-func (k *served) toStored(obj api.Object) api.Object {
-	if k.ToStored == nil {
-		return obj
-	}
-	return k.ToStored(obj)
 }
 
 // Close ends the watches, so that the HTTP server can shut down.

@@ -23,12 +23,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/proa-dev/proa/access"
-	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
 	"github.com/proa-dev/proa/apiserver/aggregate"
 	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/apiserver/custom"
+	"github.com/proa-dev/proa/apiserver/custom/convert"
 	"github.com/proa-dev/proa/apiserver/discovery"
 	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/gather"
@@ -49,6 +50,7 @@ type controlPlane struct {
 	pki     *pki.Authorities
 	rbac    *access.RBAC
 	server  *apiserver.Server
+	custom  *custom.Definitions
 	serving *pki.Renewing
 	toNodes *pki.Renewing
 
@@ -121,18 +123,19 @@ func (c *controlPlane) assemble() error {
 	}
 	c.rbac = access.NewRBAC(reader)
 	authorizer := access.NewAuthorizer(reader, c.rbac)
-	chain, err := admission.DefaultChain(admission.Env{Reader: reader, Authorizer: authorizer, RBAC: c.rbac, Log: c.log})
+	list := catalog.New(Kinds())
+	chain, err := c.admission(reader, authorizer, list)
 	if err != nil {
 		return err
 	}
 	env := &api.Env{Reader: reader, Tokens: identity.Tokens, Reviews: access.NewReviews(authorizer, c.rbac)}
+	chain = append(chain, admission.ResourceQuota(reader, func() api.Writer { return env.Writer }, time.Now))
 	if err := c.allocators(env); err != nil {
 		return err
 	}
 	if err := c.certificates(); err != nil {
 		return err
 	}
-	list := catalog.New(Kinds())
 	address := net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort))
 	c.fairness, c.started = fairness.New(fairness.Config{}), make(chan struct{})
 	c.server, err = apiserver.New(apiserver.Config{
@@ -154,6 +157,10 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	env.Writer = c.server.Writer()
+	c.custom, err = custom.New(custom.Config{Store: c.store, Catalog: list, Env: env, Resolve: convert.Endpoints(reader), Log: c.log})
+	if err != nil {
+		return err
+	}
 	return c.aggregation(list)
 }
 

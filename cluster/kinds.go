@@ -3,8 +3,10 @@ package cluster
 import (
 	"slices"
 
+	"github.com/proa-dev/proa/apis/admissionregistration"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/apiregistration"
+	"github.com/proa-dev/proa/apis/apiextensions"
 	"github.com/proa-dev/proa/apis/apps"
 	"github.com/proa-dev/proa/apis/authentication"
 	"github.com/proa-dev/proa/apis/authorization"
@@ -33,5 +35,7 @@ func Kinds() []*api.Kind {
 		policy.Kinds, rbac.Kinds, scheduling.Kinds, coordination.Kinds, discovery.Kinds,
 		apiregistration.Kinds, flowcontrol.Kinds,
 		networking.Kinds, noderesources.Kinds, storage.Kinds, resource.Kinds, autoscaling.Kinds, storagemigration.Kinds,
+		admissionregistration.Kinds,
+		apiextensions.Kinds,
 	)
 }

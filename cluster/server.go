@@ -109,6 +109,7 @@ func (c *controlPlane) address() string {
 func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Listener) error {
 	parts := []Part{
 		{Name: "store", Run: c.store.Run, Fatal: true},
+		{Name: "custom resources", Run: c.custom.Run, Ready: c.custom.Ready()},
 		{Name: "certificate apiserver", Run: c.serving.Run},
 		{Name: "certificate kubelet-client", Run: c.toNodes.Run},
 		{Name: "certificate front-proxy-client", Run: c.toBackends.Run},
