@@ -5,8 +5,8 @@ import (
 
 	"github.com/proa-dev/proa/apis/admissionregistration"
 	"github.com/proa-dev/proa/apis/api"
-	"github.com/proa-dev/proa/apis/apiregistration"
 	"github.com/proa-dev/proa/apis/apiextensions"
+	"github.com/proa-dev/proa/apis/apiregistration"
 	"github.com/proa-dev/proa/apis/apps"
 	"github.com/proa-dev/proa/apis/authentication"
 	"github.com/proa-dev/proa/apis/authorization"

@@ -47,6 +47,14 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // in that time cause no more.
 const suspicion = 200 * time.Millisecond
 
+func (a *Aggregator) suspect(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.queue != nil {
+		a.queue.AddAfter(name, suspicion)
+	}
+}
+
 // auditHeader ties the logs of both servers together.
 const auditHeader = "Audit-Id"
 
@@ -119,7 +127,7 @@ func (r responder) Error(w http.ResponseWriter, req *http.Request, err error) {
 		http.Error(w, "the service did not answer in time", http.StatusGatewayTimeout)
 		return
 	case !errors.Is(err, context.Canceled):
-		r.b.a.queue.AddAfter(r.b.name, suspicion) // is it still there?
+		r.b.a.suspect(r.b.name) // is it still there?
 	}
 	http.Error(w, "error trying to reach service: "+err.Error(), http.StatusServiceUnavailable)
 }
