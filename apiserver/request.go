@@ -184,6 +184,9 @@ func (r *request) delegate() http.Handler {
 // dispatch serves a request that is allowed.
 func (r *request) dispatch() {
 	if r.remote != nil {
+		if r.long() {
+			r.settled() // the other server has limits of its own
+		}
 		r.remote.ServeHTTP(r.w, r.r.WithContext(catalog.WithUser(r.r.Context(), r.user)))
 		return
 	}

@@ -56,6 +56,20 @@ type Fairness struct {
 type counters struct {
 	level                                    string
 	dispatched, limit, full, late, cancelled atomic.Int64
+	waits                                    [len(Waits) + 1]atomic.Int64 // requests by how long they waited
+	waiting                                  atomic.Int64                 // ns, in all
+}
+
+// Waits are the upper bounds, in seconds, by which waiting times are told apart.
+var Waits = [...]float64{0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30}
+
+func (c *counters) waited(d time.Duration) {
+	i := 0
+	for i < len(Waits) && d.Seconds() > Waits[i] {
+		i++
+	}
+	c.waits[i].Add(1)
+	c.waiting.Add(int64(d))
 }
 
 // New makes one.
@@ -131,7 +145,7 @@ func (f *Fairness) Admit(ctx context.Context, a *access.Attributes, seats int, h
 		f.mu.Unlock()
 		return Place{}, tooMany()
 	}
-	h[SchemaHeader], h[LevelHeader] = []string{s.uid}, []string{l.plan.uid}
+	h[SchemaHeader], h[LevelHeader] = s.uid, l.plan.uid
 	t, why := f.core.arrive(l, hash, max(seats, 1), now)
 	waits := t != nil && !t.running
 	f.mu.Unlock()
@@ -143,9 +157,13 @@ func (f *Fairness) Admit(ctx context.Context, a *access.Attributes, seats int, h
 		s.counters.limit.Add(1)
 		return Place{}, tooMany()
 	case waits:
-		if err := f.await(ctx, t, s.counters); err != nil {
+		err := f.await(ctx, t, s.counters)
+		s.counters.waited(time.Since(now))
+		if err != nil {
 			return Place{}, err
 		}
+	default:
+		s.counters.waits[0].Add(1)
 	}
 	s.counters.dispatched.Add(1)
 	return Place{f, t}, nil
@@ -205,6 +223,8 @@ func (f *Fairness) Levels() []Level {
 type Schema struct {
 	Name, Level                                                      string
 	Dispatched, RejectedLimit, RejectedFull, RejectedTime, Cancelled int64
+	Waits                                                            [len(Waits) + 1]int64 // each bound's own, then the rest
+	Waiting                                                          time.Duration         // in all
 }
 
 // Schemas gives those of all schemas.
@@ -213,7 +233,14 @@ func (f *Fairness) Schemas() []Schema {
 	defer f.mu.Unlock()
 	out := make([]Schema, 0, len(f.counted))
 	for name, n := range f.counted {
-		out = append(out, Schema{name, n.level, n.dispatched.Load(), n.limit.Load(), n.full.Load(), n.late.Load(), n.cancelled.Load()})
+		one := Schema{
+			Name: name, Level: n.level, Dispatched: n.dispatched.Load(), RejectedLimit: n.limit.Load(), RejectedFull: n.full.Load(),
+			RejectedTime: n.late.Load(), Cancelled: n.cancelled.Load(), Waiting: time.Duration(n.waiting.Load()),
+		}
+		for i := range n.waits {
+			one.Waits[i] = n.waits[i].Load()
+		}
+		out = append(out, one)
 	}
 	return out
 }

@@ -64,7 +64,8 @@ func Fairness(f *fairness.Fairness) prometheus.Collector {
 	waiting := desc("current_inqueue_requests", "Number of requests currently pending in queues of the API Priority and Fairness subsystem")
 	dispatched := desc("dispatched_requests_total", "Number of requests executed by API Priority and Fairness subsystem", "flow_schema")
 	rejected := desc("rejected_requests_total", "Number of requests rejected by API Priority and Fairness subsystem", "flow_schema", "reason")
-	all := []*prometheus.Desc{nominal, reserved, upper, limit, seats, running, waiting, dispatched, rejected}
+	waited := desc("request_wait_duration_seconds", "Length of time a request spent waiting in its queue", "flow_schema")
+	all := []*prometheus.Desc{nominal, reserved, upper, limit, seats, running, waiting, dispatched, rejected, waited}
 	return collector{all, func(to chan<- prometheus.Metric) {
 		for _, l := range f.Levels() {
 			to <- gauge(nominal, float64(l.Nominal), l.Name)
@@ -77,6 +78,7 @@ func Fairness(f *fairness.Fairness) prometheus.Collector {
 		}
 		for _, s := range f.Schemas() {
 			to <- counter(dispatched, s.Dispatched, s.Name, s.Level)
+			to <- waits(waited, &s)
 			for reason, n := range map[string]int64{"concurrency-limit": s.RejectedLimit, "queue-full": s.RejectedFull, "time-out": s.RejectedTime, "cancelled": s.Cancelled} {
 				if n > 0 {
 					to <- counter(rejected, n, s.Name, reason, s.Level)
@@ -84,6 +86,17 @@ func Fairness(f *fairness.Fairness) prometheus.Collector {
 			}
 		}
 	}}
+}
+
+func waits(d *prometheus.Desc, s *fairness.Schema) prometheus.Metric {
+	total, buckets := uint64(0), map[float64]uint64{}
+	for i, n := range s.Waits {
+		total += uint64(n)
+		if i < len(fairness.Waits) {
+			buckets[fairness.Waits[i]] = total
+		}
+	}
+	return prometheus.MustNewConstHistogram(d, total, s.Waiting.Seconds(), buckets, s.Name, s.Level)
 }
 
 // Build shows the version.
