@@ -92,6 +92,7 @@ type Node struct {
 	leaseDue time.Time
 	unready  int // looks in a row at which the node was not ready, or not written
 	told     bool
+	shortAt  map[corev1.NodeConditionType]time.Time // when a resource was last short
 }
 
 // asked is what of the runtime has to be looked at.
@@ -117,7 +118,7 @@ func New(cfg Config) (*Node, error) {
 		t.InodePercent = 5
 	}
 	return &Node{Config: cfg, machine: m, registered: make(chan struct{}), ready: make(chan struct{}),
-		wake: make(chan struct{}, 1), asked: asked{true, true}}, nil
+		wake: make(chan struct{}, 1), asked: asked{true, true}, shortAt: map[corev1.NodeConditionType]time.Time{}}, nil
 }
 
 // Registered is closed once the API server has the node.
