@@ -49,6 +49,9 @@ func TestMetrics(t *testing.T) {
 	if strings.Contains(text, "thing") || strings.Contains(text, "sub7") || strings.Contains(text, "BREW") {
 		t.Error("clients can make labels")
 	}
+	if a := h.do("GET", "/debug/api_priority_and_fairness/dump_priority_levels", ""); !strings.HasPrefix(string(a.body), "PriorityLevelName,") || !strings.Contains(string(a.body), "\nglobal-default,") {
+		t.Errorf("dump: %s", a.body)
+	}
 	if a := h.do("GET", "/metrics/slis", ""); !strings.Contains(string(a.body), `kubernetes_healthcheck{name="etcd",type="livez"} 1`) {
 		t.Errorf("slis: %s", a.body)
 	}

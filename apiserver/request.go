@@ -291,6 +291,8 @@ func (r *request) path() {
 		r.health()
 	case p == "/metrics":
 		r.s.metrics.ServeHTTP(r.w, r.r)
+	case p == fairness.DumpPath:
+		r.s.fairness.Dump(r.w, r.r)
 	case p == "/metrics/slis":
 		r.slis()
 	case p == "/version" || p == "/version/":

@@ -108,7 +108,23 @@ func New(cfg Config) (*Aggregator, error) {
 		}
 	}
 	cfg.Catalog.Follow(a.follow)
+	a.announce()
 	return a, nil
+}
+
+// announce shows what is registered already, as stale: from the first request on it must be
+// known that there is more than what is answered here, or somebody takes a namespace for empty.
+func (a *Aggregator) announce() {
+	found := false
+	for _, obj := range a.reader.List(apiServices, "") {
+		if s, ok := obj.(*apiregistrationv1.APIService); ok && s.Spec.Service != nil {
+			_, err := a.backendOf(s)
+			found = found || err == nil // what is wrong with it, its condition will say
+		}
+	}
+	if found {
+		a.publish()
+	}
 }
 
 // follow notes what is answered here, for register.
@@ -289,6 +305,9 @@ func (a *Aggregator) sync(ctx context.Context, name string) (again bool, err err
 	b, err := a.backendOf(s)
 	if err != nil {
 		return false, a.setCondition(ctx, name, failed("FailedDiscoveryCheck", err.Error()))
+	}
+	if !b.isShown() {
+		a.publish() // a check takes its time
 	}
 	found := a.check(ctx, b)
 	if ctx.Err() != nil {

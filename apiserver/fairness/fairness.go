@@ -205,6 +205,8 @@ type Level struct {
 	Name                    string
 	Nominal, Reserved, Most int // seats
 	Used, Running, Waiting  int // seats; requests
+	Queues                  int // that hold or run any
+	Retired                 bool
 }
 
 // Levels gives the state of all levels.
@@ -214,7 +216,13 @@ func (f *Fairness) Levels() []Level {
 	out := make([]Level, 0, len(f.core.levels))
 	for _, l := range f.core.levels {
 		most := min(l.plan.most, f.core.seats)
-		out = append(out, Level{l.plan.name, l.plan.nominal, l.plan.reserved, most, l.used, l.running, l.waiting})
+		active := 0
+		for i := range l.queues {
+			if q := &l.queues[i]; q.used > 0 || len(q.waiting) > 0 {
+				active++
+			}
+		}
+		out = append(out, Level{l.plan.name, l.plan.nominal, l.plan.reserved, most, l.used, l.running, l.waiting, active, l.retired})
 	}
 	return out
 }
