@@ -32,7 +32,7 @@ func (l local) RoundTrip(r *http.Request) (*http.Response, error) {
 		defer stop()
 		defer w.finish()
 		defer in.Body.Close()
-		l.s.serve(w, in)
+		l.s.handle(w, in)
 	}()
 	select {
 	case <-w.ready:

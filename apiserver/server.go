@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -25,6 +26,8 @@ import (
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/patch"
 	"github.com/proa-dev/proa/store"
@@ -33,8 +36,6 @@ import (
 // Limits of what is let in.
 const (
 	maxBody          = 3 << 20 // bytes of a request's body
-	maxReading       = 400     // requests that only read, at once
-	maxWriting       = 200     // requests that change something, at once
 	requestTimeout   = time.Minute
 	defaultWatch     = 30 * time.Minute // a watch without timeoutSeconds ends between this and twice this
 	maxGenerateTries = 8
@@ -43,7 +44,7 @@ const (
 // Config of a Server.
 type Config struct {
 	Store         *store.Store
-	Kinds         []*api.Kind
+	Catalog       *catalog.Catalog
 	Env           *api.Env
 	Scheme        *runtime.Scheme
 	Authenticator access.Authenticator
@@ -52,6 +53,7 @@ type Config struct {
 	Discovery     http.Handler // /api, /apis and below, but for resources
 	OpenAPI       http.Handler // /openapi
 	Nodes         *nodeproxy.Proxy
+	Fairness      *fairness.Fairness      // default: one with what every cluster has
 	Paths         map[string]http.Handler // further paths, by prefix ("/openid/", "/metrics"), authorized as such
 	Open          map[string]http.Handler // paths that need no identity ("/cacerts")
 	Version       version.Info
@@ -62,15 +64,26 @@ type Config struct {
 
 // Server serves the API; safe for concurrent use.
 type Server struct {
-	cfg     Config
-	log     *slog.Logger
-	env     *api.Env
-	kinds   map[schema.GroupVersion]map[string]*served
-	byGR    map[schema.GroupResource]*served // the stored version of each
-	reading chan struct{}
-	writing chan struct{}
-	closing context.Context // ends when the server goes away: watches end
-	close   context.CancelFunc
+	cfg      Config
+	log      *slog.Logger
+	env      *api.Env
+	table    atomic.Pointer[table]
+	fairness *fairness.Fairness
+	closing  context.Context // ends when the server goes away: watches end
+	close    context.CancelFunc
+}
+
+// table is one state of the catalog with what requests need at hand.
+type table struct {
+	*catalog.State
+	kinds  map[*api.Kind]*served
+	stored map[schema.GroupResource]*served
+}
+
+// find gives the kind that answers for a resource, nil when there is none.
+func (t *table) find(gv schema.GroupVersion, plural string) *served {
+	k, _ := t.Kind(gv, plural)
+	return t.kinds[k]
 }
 
 // served is a kind with what its requests need at hand.
@@ -81,6 +94,9 @@ type served struct {
 	fieldsOnce sync.Once
 	fields     *patch.Fields
 	fieldsErr  error
+	// present ends when the kind is replaced by another, or gone: so do watches.
+	present context.Context
+	leave   context.CancelFunc
 }
 
 // slots are where a kind's encodings are kept with each item.
@@ -88,48 +104,79 @@ type slots struct{ json, protobuf, meta int }
 
 // New makes a server. Every stored kind must be served by the store already.
 func New(cfg Config) (*Server, error) {
-	if cfg.Store == nil || cfg.Env == nil || cfg.Authenticator == nil || cfg.Authorizer == nil || cfg.Log == nil || cfg.Scheme == nil {
-		return nil, errors.New("apiserver: Store, Env, Scheme, Authenticator, Authorizer and Log are required")
+	if cfg.Store == nil || cfg.Catalog == nil || cfg.Env == nil || cfg.Authenticator == nil || cfg.Authorizer == nil || cfg.Log == nil || cfg.Scheme == nil {
+		return nil, errors.New("apiserver: Store, Catalog, Env, Scheme, Authenticator, Authorizer and Log are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Fairness == nil {
+		cfg.Fairness = fairness.New(fairness.Config{})
+	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
-		kinds: map[schema.GroupVersion]map[string]*served{}, byGR: map[schema.GroupResource]*served{},
-		reading: make(chan struct{}, maxReading), writing: make(chan struct{}, maxWriting),
+		fairness: cfg.Fairness,
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
-	for _, k := range cfg.Kinds {
-		if err := s.add(k); err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
+	var err error
+	cfg.Catalog.Follow(func(state *catalog.State) { err = s.follow(state) })
+	return s, err
 }
 
-func (s *Server) add(k *api.Kind) error {
+// follow makes the table of a state. A kind that cannot be served is left out and said.
+func (s *Server) follow(state *catalog.State) error {
+	t := &table{State: state, kinds: map[*api.Kind]*served{}, stored: map[schema.GroupResource]*served{}}
+	old := s.table.Load()
+	var errs []error
+	for _, k := range state.Kinds {
+		var one *served
+		if old != nil {
+			one = old.kinds[k]
+		}
+		if one == nil {
+			var err error
+			if one, err = s.serve(k); err != nil {
+				s.log.Error("a kind is not served", "err", err)
+				errs = append(errs, err)
+				continue
+			}
+		}
+		t.kinds[k] = one
+		if k.Virtual == nil && k.Stored == nil {
+			t.stored[k.GroupResource()] = one
+		}
+	}
+	s.table.Store(t)
+	if old != nil {
+		for k, one := range old.kinds {
+			if t.kinds[k] == nil {
+				one.leave()
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// serve gets a kind ready for requests.
+func (s *Server) serve(k *api.Kind) (*served, error) {
 	one := &served{Kind: k, slot: slots{json: 0, meta: 1}}
-	if k.Virtual == nil {
-		gr := k.GroupResource()
-		if k.Stored != nil {
-			gr.Group = k.Stored.Group
-			one.slot = slots{json: 2, protobuf: 3, meta: 4}
-		}
-		var ok bool
-		if one.collection, ok = s.cfg.Store.Collection(gr); !ok {
-			return errors.New("apiserver: " + gr.String() + " is not stored")
-		}
-		if k.Stored == nil {
-			s.byGR[gr] = one
-		}
+	one.present, one.leave = context.WithCancel(context.Background())
+	if k.Virtual != nil {
+		return one, nil
 	}
-	gv := k.GroupVersion()
-	if s.kinds[gv] == nil {
-		s.kinds[gv] = map[string]*served{}
+	gr := k.GroupResource()
+	if k.Stored != nil {
+		gr.Group = k.Stored.Group
+		one.slot = slots{json: 2, protobuf: 3, meta: 4}
 	}
-	s.kinds[gv][k.Resource.Resource] = one
-	return nil
+	if k.Custom != nil {
+		one.slot = slots{json: k.Custom.Slot}
+	}
+	var ok bool
+	if one.collection, ok = s.cfg.Store.Collection(gr); !ok {
+		return nil, errors.New("apiserver: " + gr.String() + " is not stored")
+	}
+	return one, nil
 }
 
 // managed gives the kind's field manager, made on first use: it reads a large schema.
@@ -141,24 +188,6 @@ func (k *served) managed(scheme *runtime.Scheme) (*patch.Fields, error) {
 // hasProtobuf: custom resources have JSON alone.
 func (k *served) hasProtobuf() bool {
 	return reflect.PointerTo(k.Type).Implements(reflect.TypeFor[protoMessage]())
-}
-
-// view is the object of an item in the kind's own version; read-only unless the kind is
-// converted.
-func (k *served) view(item *store.Item) api.Object {
-	obj := item.Object()
-	if obj == nil || k.FromStored == nil {
-		return obj
-	}
-	return k.FromStored(obj)
-}
-
-// toStored is what the store keeps of an object in the kind's own version.
-func (k *served) toStored(obj api.Object) api.Object {
-	if k.ToStored == nil {
-		return obj
-	}
-	return k.ToStored(obj)
 }
 
 // Close ends the watches, so that the HTTP server can shut down.

@@ -19,7 +19,7 @@ func (s *Server) Writer() api.Writer { return writer{s} }
 type writer struct{ s *Server }
 
 func (w writer) find(gr schema.GroupResource, name string) (*served, error) {
-	k := w.s.byGR[gr]
+	k := w.s.table.Load().stored[gr]
 	if k == nil {
 		return nil, apierrors.NewNotFound(gr, name)
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/proa-dev/proa/dns"
 	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/internal/localpath"
 	"github.com/proa-dev/proa/kubelet"
 	kubeletimages "github.com/proa-dev/proa/kubelet/images"
 	kubeletserver "github.com/proa-dev/proa/kubelet/server"
@@ -89,7 +90,8 @@ func (n *node) startRuntime(ctx context.Context, group *Group) error {
 	n.runtime, err = runtime.New(runtime.Config{
 		Name: n.place.Name + "/" + n.cfg.Name, Root: n.dir("runtime"), State: n.runDir(),
 		CgroupRoot: n.cgroup(), CNIConfDir: n.dir("cni"), HelpersDir: filepath.Join(n.place.Dir(), "helpers"),
-		Host: n.journal, Log: n.log.With("part", "runtime"),
+		HostsDir: filepath.Join(n.place.Roots.Config, "certs.d"),
+		Host:     n.journal, Log: n.log.With("part", "runtime"),
 	})
 	if err != nil {
 		return err
@@ -200,7 +202,7 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	var agent *kubelet.Kubelet
 	vols, err := volumes.New(volumes.Config{
 		Allocatable: func() corev1.ResourceList { return agent.Allocatable() }, // asked when the agent mounts
-		Root:        n.dir("kubelet"), Client: c.client, NodeName: n.cfg.Name, HostIPs: []string{n.cfg.IP.String()},
+		Root:        n.dir("kubelet"), Local: n.dir("volumes"), Client: c.client, NodeName: n.cfg.Name, HostIPs: []string{n.cfg.IP.String()},
 		Recorder: recorder, Host: n.journal, Log: log,
 	})
 	if err != nil {
@@ -225,7 +227,7 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 		Client: c.client, Pods: c.pods, Informers: c.informers, Runtime: cri, Images: img,
 		NodeName: n.cfg.Name, NodeIPs: []string{n.cfg.IP.String()}, Root: n.dir("kubelet"), LogRoot: n.dir("pods-log"),
 		CgroupRoot: n.cgroup(), ClusterDNS: []string{dnsAddress(n.services).String()}, ClusterDomain: n.domain,
-		MaxPods: int64(n.cfg.MaxPods), Labels: labels, Port: int32(n.cfg.KubeletPort), Version: Version().GitVersion,
+		MaxPods: int64(n.cfg.MaxPods), Labels: labels, Annotations: map[string]string{localpath.Folder: n.dir("volumes")}, Port: int32(n.cfg.KubeletPort), Version: Version().GitVersion,
 		Volumes: vols, Puller: puller, Objects: vols.Objects(), Host: n.journal, Recorder: recorder, Log: log,
 	})
 	if err != nil {
@@ -233,7 +235,8 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	}
 	api, err := kubeletserver.New(kubeletserver.Config{
 		Addr: net.JoinHostPort(n.cfg.IP.String(), strconv.Itoa(n.cfg.KubeletPort)), TLS: c.serving, ClientCAs: c.trust,
-		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, Metrics: agent.Metrics(), Configz: agent.Settings(), Log: log,
+		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, RemoveLocal: vols.RemoveLocal,
+		Metrics: agent.Metrics(), Configz: agent.Settings(), Log: log,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -36,6 +36,7 @@ func DefaultChain(env Env) (Chain, error) {
 		return nil, err
 	}
 	node, request := &nodeRestriction{env}, &certificateRequest{env}
+	runtime := &runtimeClasses{env}
 	account, priority, limits := &serviceAccount{env}, &priorityClasses{env}, &limitRanger{env}
 	return Chain{
 		{Name: "NamespaceLifecycle", Mutator: &namespaceLifecycle{env}}, // before all: nothing else is worth doing in a namespace that goes
@@ -45,10 +46,16 @@ func DefaultChain(env Env) (Chain, error) {
 		{Name: "ServiceAccount", Mutator: account, Validator: account},
 		{Name: "Priority", Mutator: priority, Validator: priority},
 		{Name: "DefaultTolerationSeconds", Mutator: defaultTolerations{}},
-		{Name: "RuntimeClass", Mutator: &runtimeClasses{env}},
+		{Name: "DefaultStorageClass", Mutator: &defaultStorageClass{env}},
+		{Name: "StorageObjectInUseProtection", Mutator: inUse{}},
+		{Name: "PersistentVolumeClaimResize", Validator: &claimResize{env}},
+		{Name: "RuntimeClass", Mutator: runtime, Validator: runtime},
 		{Name: "LimitRanger", Mutator: limits, Validator: limits},
 		{Name: "PodSecurity", Validator: security},
 		{Name: "CertificateApproval", Validator: request},
+		{Name: "PodCertificateSigning", Validator: &podCertificates{env}},
+		{Name: "ClusterTrustBundleAttest", Validator: &trustBundles{env}},
+		{Name: "DefaultIngressClass", Mutator: &defaultIngressClass{env}},
 		{Name: "RBACEscalation", Validator: &escalation{env}},
 	}, nil
 }

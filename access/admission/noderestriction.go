@@ -54,6 +54,8 @@ func (n *nodeRestriction) Mutate(_ context.Context, a *Attributes) error {
 		return ownNamed[*coordinationv1.Lease](a, node, "lease")
 	case r.Group == "storage.k8s.io" && r.Resource == "csinodes":
 		return ownNamed[*storagev1.CSINode](a, node, "CSINode")
+	case r.Group == "certificates.k8s.io" && r.Resource == "podcertificaterequests":
+		return n.podCertificate(a, node)
 	case r.Group == "resource.k8s.io" && r.Resource == "resourceslices":
 		return n.slice(a, node)
 	}

@@ -12,9 +12,14 @@ var (
 	pods            = schema.GroupResource{Resource: "pods"}
 	nodes           = schema.GroupResource{Resource: "nodes"}
 	serviceAccounts = schema.GroupResource{Resource: "serviceaccounts"}
+	claims          = schema.GroupResource{Resource: "persistentvolumeclaims"}
+	volumes         = schema.GroupResource{Resource: "persistentvolumes"}
 	limitRanges     = schema.GroupResource{Resource: "limitranges"}
 	priorities      = schema.GroupResource{Group: "scheduling.k8s.io", Resource: "priorityclasses"}
 	runtimes        = schema.GroupResource{Group: "node.k8s.io", Resource: "runtimeclasses"}
+	storageClasses  = schema.GroupResource{Group: "storage.k8s.io", Resource: "storageclasses"}
+	ingresses       = schema.GroupResource{Group: "networking.k8s.io", Resource: "ingresses"}
+	ingressClasses  = schema.GroupResource{Group: "networking.k8s.io", Resource: "ingressclasses"}
 )
 
 // podOf is the pod being written; nil for anything else and for subresources.
@@ -45,6 +50,9 @@ func forbidden(a *Attributes, err error) error {
 	}
 	return apierrors.NewForbidden(a.Kind.GroupResource(), name, err)
 }
+
+// Forbidden is how a step refuses: 403, with the object named.
+func Forbidden(a *Attributes, err error) error { return forbidden(a, err) }
 
 func objectName(a *Attributes) string {
 	o, ok := a.Object.(interface {

@@ -60,6 +60,9 @@ type Resource[T Object] struct {
 	// Validate returns what is wrong with obj itself, in upstream's words and order.
 	// Metadata is validated by the machinery, names by ValidateName.
 	Validate func(obj T) field.ErrorList
+	// ValidateCreate returns what is wrong with a new object alone, so that old ones can still
+	// be updated; Validate has run on obj before.
+	ValidateCreate func(obj T) field.ErrorList
 	// ValidateUpdate returns what is wrong with the change; Validate has run on obj before.
 	ValidateUpdate func(obj, old T) field.ErrorList
 	// ValidateName returns why a name is refused; prefix is set for generateName. Default:

@@ -22,3 +22,15 @@ func Since(t metav1.Time) string {
 	}
 	return duration.HumanDuration(time.Since(t.Time))
 }
+
+// Text is a column of words in the narrow form.
+func Text[T Object](name, description string, value func(T) string) Column[T] {
+	return Column[T]{Name: name, Description: description, Value: func(obj T) any { return value(obj) }}
+}
+
+// Wide is a column of words that only the wide form shows.
+func Wide[T Object](name, description string, value func(T) string) Column[T] {
+	c := Text(name, description, value)
+	c.Priority = 1
+	return c
+}

@@ -22,12 +22,16 @@ type Kind struct {
 	schema.GroupVersionKind
 	Resource   schema.GroupVersionResource
 	Singular   string
+	List       string // kind of the list, "" for Kind+"List"
 	Short      []string
 	Categories []string
 	Namespaced bool
 	Prefix     string // etcd folder under /registry/, without slashes at its ends
 	TTL        time.Duration
 	Type       reflect.Type // the struct, not the pointer
+	// Schema is the OpenAPI v3 schema, as JSON, of a kind without a Go type of its own (its Type
+	// is unstructured.Unstructured); nil: it may have any fields. Read-only.
+	Schema []byte
 
 	Stored     *schema.GroupVersion // nil: this version is the stored one
 	FromStored func(Object) Object
@@ -37,6 +41,7 @@ type Kind struct {
 	PrepareCreate  func(context.Context, Object)
 	PrepareUpdate  func(ctx context.Context, obj, old Object)
 	Validate       func(Object) field.ErrorList
+	ValidateCreate func(Object) field.ErrorList
 	ValidateUpdate func(obj, old Object) field.ErrorList
 	ValidateName   func(name string, prefix bool) []string
 	Warnings       func(obj, old Object) []string // old is nil on create
@@ -57,6 +62,12 @@ type Kind struct {
 	Fields   map[string]func(Object) string
 	Indexes  []string
 
+	// Ratchets: ValidateUpdate and ValidateStatus judge the whole object by what it was, Validate is
+	// for new ones alone.
+	Ratchets bool
+	// Custom is set for a kind that is defined while the server runs.
+	Custom *Custom
+
 	// Virtual is set for a kind that is never stored; then only names, Namespaced and Type are.
 	Virtual *Action
 }
@@ -75,6 +86,9 @@ func (k *Kind) GroupResource() schema.GroupResource { return k.Resource.GroupRes
 func (k *Kind) ListKind() schema.GroupVersionKind {
 	gvk := k.GroupVersionKind
 	gvk.Kind += "List"
+	if k.List != "" {
+		gvk.Kind = k.List
+	}
 	return gvk
 }
 
@@ -119,12 +133,7 @@ func Define[T Object](r Resource[T]) *Kind {
 			r.PrepareUpdate(ctx, o.(T), old.(T))
 		}
 	}
-	k.Validate = func(o Object) field.ErrorList {
-		if r.Validate == nil {
-			return nil
-		}
-		return r.Validate(o.(T))
-	}
+	k.Validate, k.ValidateCreate = checkOne(r.Validate), checkOne(r.ValidateCreate)
 	k.ValidateUpdate = check(r.ValidateUpdate)
 	k.ValidateStatus = check(r.ValidateStatus)
 	k.PrepareStatus = func(o, old Object) {
@@ -199,6 +208,15 @@ func one[T Object](f func(T)) func(Object) {
 		if f != nil {
 			f(o.(T))
 		}
+	}
+}
+
+func checkOne[T Object](f func(T) field.ErrorList) func(Object) field.ErrorList {
+	return func(o Object) field.ErrorList {
+		if f == nil {
+			return nil
+		}
+		return f(o.(T))
 	}
 }
 

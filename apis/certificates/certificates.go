@@ -10,4 +10,4 @@ package certificates
 import "github.com/proa-dev/proa/apis/api"
 
 // Kinds of the group.
-var Kinds = []*api.Kind{CertificateSigningRequests}
+var Kinds = []*api.Kind{CertificateSigningRequests, ClusterTrustBundles, PodCertificateRequests}

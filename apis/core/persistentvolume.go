@@ -63,39 +63,52 @@ func defaultVolumeObject(v *corev1.PersistentVolume) {
 }
 
 func validateVolumeObject(v *corev1.PersistentVolume) field.ErrorList {
-	path := field.NewPath("spec")
-	errs := validateAccessModes(v.Spec.AccessModes, path.Child("accessModes"))
-	if len(v.Spec.Capacity) == 0 {
+	return validateVolumeSpec(&v.Spec, field.NewPath("spec"))
+}
+
+// ValidateInlineVolume checks a volume that an attachment holds instead of naming it
+// (storage.k8s.io): only where it is and how it is accessed counts.
+func ValidateInlineVolume(s *corev1.PersistentVolumeSpec, path *field.Path) field.ErrorList {
+	errs := validateAccessModes(s.AccessModes, path.Child("accessModes"))
+	if s.StorageClassName != "" {
+		errs = append(errs, field.Forbidden(path.Child("storageClassName"), "may not be specified in the context of inline volumes"))
+	}
+	return append(errs, validateVolumeObjectSource(s, path)...)
+}
+
+func validateVolumeSpec(v *corev1.PersistentVolumeSpec, path *field.Path) field.ErrorList {
+	errs := validateAccessModes(v.AccessModes, path.Child("accessModes"))
+	if len(v.Capacity) == 0 {
 		errs = append(errs, field.Required(path.Child("capacity"), ""))
-	} else if q, ok := v.Spec.Capacity[corev1.ResourceStorage]; !ok || len(v.Spec.Capacity) > 1 {
-		errs = append(errs, field.NotSupported(path.Child("capacity"), fmt.Sprint(slices.Sorted(maps.Keys(v.Spec.Capacity))), []string{"storage"}))
+	} else if q, ok := v.Capacity[corev1.ResourceStorage]; !ok || len(v.Capacity) > 1 {
+		errs = append(errs, field.NotSupported(path.Child("capacity"), fmt.Sprint(slices.Sorted(maps.Keys(v.Capacity))), []string{"storage"}))
 	} else if q.Sign() <= 0 {
 		errs = append(errs, field.Invalid(path.Child("capacity").Key("storage"), q.String(), "must be greater than zero"))
 	}
-	errs = append(errs, oneOf(v.Spec.PersistentVolumeReclaimPolicy, path.Child("persistentVolumeReclaimPolicy"),
+	errs = append(errs, oneOf(v.PersistentVolumeReclaimPolicy, path.Child("persistentVolumeReclaimPolicy"),
 		corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRecycle, corev1.PersistentVolumeReclaimRetain)...)
 	errs = append(errs, validateVolumeObjectSource(v, path)...)
-	if a := v.Spec.NodeAffinity; a != nil {
+	if a := v.NodeAffinity; a != nil {
 		if a.Required == nil {
 			errs = append(errs, field.Required(path.Child("nodeAffinity", "required"), "must specify required node constraints"))
 		} else {
 			errs = append(errs, validateNodeSelector(a.Required, path.Child("nodeAffinity", "required"))...)
 		}
-	} else if v.Spec.Local != nil {
+	} else if v.Local != nil {
 		errs = append(errs, field.Required(path.Child("nodeAffinity"), "Local volume requires node affinity"))
 	}
-	if v.Spec.StorageClassName != "" {
-		errs = append(errs, dnsSubdomain(v.Spec.StorageClassName, path.Child("storageClassName"))...)
+	if v.StorageClassName != "" {
+		errs = append(errs, dnsSubdomain(v.StorageClassName, path.Child("storageClassName"))...)
 	}
-	if v.Spec.VolumeMode != nil {
-		errs = append(errs, oneOf(*v.Spec.VolumeMode, path.Child("volumeMode"), corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem)...)
+	if v.VolumeMode != nil {
+		errs = append(errs, oneOf(*v.VolumeMode, path.Child("volumeMode"), corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem)...)
 	}
 	return errs
 }
 
-func validateVolumeObjectSource(v *corev1.PersistentVolume, path *field.Path) field.ErrorList {
+func validateVolumeObjectSource(v *corev1.PersistentVolumeSpec, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	source := reflect.ValueOf(v.Spec.PersistentVolumeSource)
+	source := reflect.ValueOf(v.PersistentVolumeSource)
 	n := 0
 	for i := range source.NumField() {
 		if !source.Field(i).IsNil() {
@@ -107,13 +120,13 @@ func validateVolumeObjectSource(v *corev1.PersistentVolume, path *field.Path) fi
 	if n == 0 {
 		errs = append(errs, field.Required(path, "must specify a volume type"))
 	}
-	if h := v.Spec.HostPath; h != nil {
+	if h := v.HostPath; h != nil {
 		errs = append(errs, validateHostPath(h, path.Child("hostPath"))...)
-		if h.Path == "/" && v.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
+		if h.Path == "/" && v.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
 			errs = append(errs, field.Forbidden(path.Child("persistentVolumeReclaimPolicy"), "may not be 'recycle' for a hostPath mount of '/'"))
 		}
 	}
-	if l := v.Spec.Local; l != nil {
+	if l := v.Local; l != nil {
 		if l.Path == "" {
 			errs = append(errs, field.Required(path.Child("local", "path"), ""))
 		} else {

@@ -121,6 +121,16 @@ func validatePodTerm(t *corev1.PodAffinityTerm, path *field.Path) field.ErrorLis
 	return append(errs, labelName(t.TopologyKey, path.Child("topologyKey"))...)
 }
 
+// ValidateTolerations is for runtime classes, which give pods tolerations.
+func ValidateTolerations(list []corev1.Toleration, path *field.Path) field.ErrorList {
+	return validateTolerations(list, path)
+}
+
+// ValidateNodeSelector checks the terms by which something is tied to nodes.
+func ValidateNodeSelector(s *corev1.NodeSelector, path *field.Path) field.ErrorList {
+	return validateNodeSelector(s, path)
+}
+
 func validateTolerations(list []corev1.Toleration, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i := range list {

@@ -2,6 +2,8 @@ package core
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +26,15 @@ func qualifiedResource(name string, path *field.Path) field.ErrorList {
 // standard says that Kubernetes itself names the resource: without a domain of its own.
 func standard(name string) bool {
 	return !strings.Contains(name, "/") || strings.Contains(name, "kubernetes.io/")
+}
+
+// ValidateOverhead checks what a runtime needs for each pod (node.k8s.io).
+func ValidateOverhead(list corev1.ResourceList, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		errs = append(errs, validateResource(string(name), list[name], path.Key(string(name)))...)
+	}
+	return errs
 }
 
 func validateResource(name string, q resource.Quantity, path *field.Path) field.ErrorList {

@@ -11,6 +11,7 @@ package discovery
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
@@ -21,41 +22,56 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
 // Handler serves discovery; safe for concurrent use.
 type Handler struct {
+	list    *catalog.Catalog
 	host    string // host:port, for the old form's server addresses
+	mu      sync.Mutex
 	current atomic.Pointer[documents]
 }
 
-// New makes a handler for the kinds; serverAddress is the API's host:port, which the old
-// form of /api tells clients.
-func New(kinds []*api.Kind, serverAddress string) *Handler {
-	h := &Handler{host: serverAddress}
-	h.Set(kinds)
-	return h
+// New makes a handler for the list; serverAddress is the API's host:port, which the old form
+// of /api tells clients.
+func New(list *catalog.Catalog, serverAddress string) *Handler {
+	return &Handler{list: list, host: serverAddress}
 }
 
-// Set replaces the kinds (custom resources come and go).
-func (h *Handler) Set(kinds []*api.Kind) { h.current.Store(newDocuments(h.host, groupKinds(kinds))) }
+// documents are those of the present state, made when somebody first asks.
+func (h *Handler) documents() *documents {
+	state := h.list.State()
+	if d := h.current.Load(); d != nil && d.state == state {
+		return d
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if d := h.current.Load(); d != nil && d.state == h.list.State() {
+		return d
+	}
+	d := newDocuments(h.host, h.list.State())
+	h.current.Store(d)
+	return d
+}
 
 // documents holds all answers of one state of the list.
 type documents struct {
+	state          *catalog.State
 	legacy, groups *document            // /api, /apis; aggregated by Accept
 	group          map[string]*document // /apis/<group>
 	version        map[string]*document // <group>/<version>, or v1
 }
 
-func newDocuments(host string, groups []group) *documents {
-	d := &documents{group: map[string]*document{}, version: map[string]*document{}}
+func newDocuments(host string, state *catalog.State) *documents {
+	d := &documents{state: state, group: map[string]*document{}, version: map[string]*document{}}
 	list := &metav1.APIGroupList{TypeMeta: typeMeta("APIGroupList", "v1"), Groups: []metav1.APIGroup{}}
 	versions := &metav1.APIVersions{
 		TypeMeta: typeMeta("APIVersions", ""), Versions: []string{},
 		ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: host}},
 	}
 	var core, named []apidiscoveryv2.APIGroupDiscovery
-	for _, g := range groups {
+	for _, g := range groupKinds(state) {
 		if g.name == "" {
 			for _, v := range g.versions {
 				versions.Versions = append(versions.Versions, v.version)
@@ -69,6 +85,9 @@ func newDocuments(host string, groups []group) *documents {
 			named = append(named, aggregated(g))
 		}
 		for _, v := range g.versions {
+			if v.remote != nil {
+				continue // its server answers
+			}
 			d.version[schema.GroupVersion{Group: g.name, Version: v.version}.String()] = newDocument(resourceList(g.name, v))
 		}
 	}
@@ -82,7 +101,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeStatus(w, apierrors.NewMethodNotSupported(schema.GroupResource{}, strings.ToLower(r.Method)))
 		return
 	}
-	doc := h.current.Load().find(r.URL.Path)
+	doc := h.documents().find(r.URL.Path)
 	if doc == nil {
 		http.NotFound(w, r)
 		return
@@ -154,6 +173,12 @@ func aggregated(g group) apidiscoveryv2.APIGroupDiscovery {
 	one := apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: g.name}}
 	for _, v := range g.versions {
 		av := apidiscoveryv2.APIVersionDiscovery{Version: v.version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent}
+		if v.remote != nil {
+			av.Resources = v.remote.Resources
+			if v.remote.Stale {
+				av.Freshness = apidiscoveryv2.DiscoveryFreshnessStale
+			}
+		}
 		for _, r := range v.resources {
 			ar := apidiscoveryv2.APIResourceDiscovery{
 				Resource: r.kind.Resource.Resource, ResponseKind: metaKind(r.kind.GroupVersionKind),

@@ -14,6 +14,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apis/coordination"
+	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
 func kinds() []*api.Kind {
@@ -37,11 +39,11 @@ func kinds() []*api.Kind {
 	}
 }
 
-func serve(t *testing.T) (*httptest.Server, *Handler) {
-	h := New(kinds(), "127.0.0.1:6443")
-	s := httptest.NewServer(h)
+func serve(t *testing.T) (*httptest.Server, *catalog.Catalog) {
+	list := catalog.New(kinds())
+	s := httptest.NewServer(New(list, "127.0.0.1:6443"))
 	t.Cleanup(s.Close)
-	return s, h
+	return s, list
 }
 
 func TestClients(t *testing.T) {
@@ -77,7 +79,7 @@ func TestClients(t *testing.T) {
 }
 
 func TestForms(t *testing.T) {
-	s, h := serve(t)
+	s, list := serve(t)
 	get := func(path, accept, etag string) *http.Response {
 		req, _ := http.NewRequest("GET", s.URL+path, nil)
 		req.Header.Set("Accept", accept)
@@ -97,9 +99,9 @@ func TestForms(t *testing.T) {
 	if again := get("/apis", v2, r.Header.Get("ETag")); again.StatusCode != http.StatusNotModified {
 		t.Errorf("with its ETag: %d", again.StatusCode)
 	}
-	h.Set(kinds()[:1])
-	if after := get("/api", v2, r.Header.Get("ETag")); after.StatusCode != http.StatusOK {
-		t.Errorf("after a change: %d", after.StatusCode)
+	list.SetCustom(coordination.Kinds)
+	if after := get("/apis", v2, r.Header.Get("ETag")); after.StatusCode != http.StatusOK {
+		t.Errorf("after a new group: %d", after.StatusCode)
 	}
 	for path, code := range map[string]int{"/apis/none": 404, "/api/v2": 404, "/apis/apps/v1": 200, "/apis/apps/v1/x": 404} {
 		if r := get(path, "application/json", ""); r.StatusCode != code {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
 // release is the version of the API that the documents name.
@@ -20,12 +21,11 @@ const release = "v1.37.1"
 // version is one group version and its kinds.
 type version struct {
 	schema.GroupVersion
-	kinds   []*api.Kind
-	schemas Schemas // of those that have no Go type
+	kinds []*api.Kind
 }
 
 // versions sorts kinds into group versions.
-func versions(kinds []*api.Kind, schemas Schemas) []version {
+func versions(kinds []*api.Kind) []version {
 	byVersion := map[schema.GroupVersion][]*api.Kind{}
 	for _, k := range kinds {
 		byVersion[k.GroupVersion()] = append(byVersion[k.GroupVersion()], k)
@@ -33,16 +33,16 @@ func versions(kinds []*api.Kind, schemas Schemas) []version {
 	var all []version
 	for gv, kinds := range byVersion {
 		slices.SortFunc(kinds, func(a, b *api.Kind) int { return strings.Compare(a.Resource.Resource, b.Resource.Resource) })
-		all = append(all, version{gv, kinds, schemas})
+		all = append(all, version{gv, kinds})
 	}
 	slices.SortFunc(all, func(a, b version) int { return strings.Compare(root(a.GroupVersion), root(b.GroupVersion)) })
 	return all
 }
 
-func newModels(v3 bool, schemas Schemas) *models {
+func newModels(v3 bool) *models {
 	return &models{
 		v3: v3, definitions: map[string]spec.Schema{},
-		structure: structure(), schemas: schemas, kinds: map[string][]schema.GroupVersionKind{},
+		structure: structure(), kinds: map[string][]schema.GroupVersionKind{},
 	}
 }
 
@@ -59,7 +59,7 @@ func security() (*spec.SecurityScheme, []map[string][]string) {
 
 // describe3 builds the document of one group version, as JSON.
 func (v version) describe3() ([]byte, error) {
-	p := newPaths(newModels(true, v.schemas), v.GroupVersion)
+	p := newPaths(newModels(true), v.GroupVersion)
 	for _, k := range v.kinds {
 		p.kind(k)
 	}
@@ -87,8 +87,8 @@ func (p *paths) encode3(name string) ([]byte, error) {
 }
 
 // describe2 builds the one document of all group versions, as JSON.
-func describe2(all []version, schemas Schemas) ([]byte, error) {
-	m := newModels(false, schemas)
+func describe2(all []version, remote []catalog.Remote) ([]byte, error) {
+	m := newModels(false)
 	general := emptyPaths(m)
 	for _, pg := range pages(all) {
 		pg.add(general)
@@ -107,6 +107,7 @@ func describe2(all []version, schemas Schemas) ([]byte, error) {
 	}
 	m.finish()
 	doc.Definitions = m.definitions
+	mergeRemote(doc, remote)
 	scheme, requirement := security()
 	doc.SecurityDefinitions = spec.SecurityDefinitions{"BearerToken": scheme}
 	doc.Security = requirement

@@ -28,12 +28,14 @@ import (
 	"github.com/proa-dev/proa/apis/events"
 	"github.com/proa-dev/proa/apis/policy"
 	"github.com/proa-dev/proa/apis/rbac"
+	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
 var backups = &api.Kind{
 	GroupVersionKind: schema.GroupVersionKind{Group: "store.example.io", Version: "v1", Kind: "Backup"},
 	Resource:         schema.GroupVersionResource{Group: "store.example.io", Version: "v1", Resource: "backups"},
 	Singular:         "backup", Namespaced: true, HasStatus: true, Type: reflect.TypeFor[unstructured.Unstructured](),
+	Schema: []byte(backupSchema),
 }
 
 const backupSchema = `{"description": "A copy of a volume.", "type": "object", "required": ["spec"], "properties": {
@@ -43,11 +45,18 @@ const backupSchema = `{"description": "A copy of a volume.", "type": "object", "
 			"properties": {"volume": {"type": "string", "description": "Name of the volume."}, "claim": {"type": "string"}}},
 		"any": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}}}}}}`
 
-func schemas() Schemas { return Schemas{backups.GroupVersionKind: []byte(backupSchema)} }
-
-func allKinds() []*api.Kind {
-	return slices.Concat(kinds(), authentication.Kinds, authorization.Kinds, events.Kinds, policy.Kinds, rbac.Kinds, []*api.Kind{backups})
+// with is the custom resource with another schema.
+func with(schema string) *api.Kind {
+	k := *backups
+	k.Schema = []byte(schema)
+	return &k
 }
+
+func builtin() []*api.Kind {
+	return slices.Concat(kinds(), authentication.Kinds, authorization.Kinds, events.Kinds, policy.Kinds, rbac.Kinds)
+}
+
+func allKinds() []*api.Kind { return append(builtin(), backups) }
 
 var reference = regexp.MustCompile(`"\$ref":\s*"([^"]+)"`)
 
@@ -55,7 +64,7 @@ var reference = regexp.MustCompile(`"\$ref":\s*"([^"]+)"`)
 // unique and that the parameters of a path are those that it names.
 func TestWhole(t *testing.T) {
 	ids := map[string]string{}
-	for name, d := range newDocuments(allKinds(), schemas(), nil).v3 {
+	for name, d := range newDocuments(catalog.New(allKinds()).State(), nil).v3 {
 		raw, err := d.describe()
 		if err != nil {
 			t.Fatal(err)
@@ -107,15 +116,16 @@ func checkParameters(t *testing.T, path string, item *spec3.Path) {
 }
 
 func TestCustomResource(t *testing.T) {
-	h := New(kinds())
+	list := catalog.New(builtin())
+	h := New(list)
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	core := h.current.Load().v3["api/v1"]
-	h.SetCustom(allKinds(), schemas())
-	if h.current.Load().v3["api/v1"] != core {
+	core := h.documents().v3["api/v1"]
+	list.SetCustom([]*api.Kind{backups})
+	if h.documents().v3["api/v1"] != core {
 		t.Error("a custom resource changed the document of another group")
 	}
-	before := h.current.Load().v2.hash
+	before := h.documents().v2.hash
 	c := discovery.NewDiscoveryClientForConfigOrDie(&rest.Config{Host: s.URL})
 	var out bytes.Buffer
 	err := explain.PrintModelDescription([]string{"spec", "source"}, &out, c.OpenAPIV3(), backups.Resource, true, 0, "plaintext")
@@ -129,14 +139,14 @@ func TestCustomResource(t *testing.T) {
 	if !slices.ContainsFunc(doc.Definitions.AdditionalProperties, func(d *openapiv2.NamedSchema) bool { return d.Name == "io.example.store.v1.Backup" }) {
 		t.Error("version 2 lacks the custom resource")
 	}
-	h.SetCustom(allKinds(), Schemas{backups.GroupVersionKind: []byte(`{"type": "object"}`)})
-	if h.current.Load().v2.hash == before {
+	list.SetCustom([]*api.Kind{with(`{"type": "object"}`)})
+	if h.documents().v2.hash == before {
 		t.Error("the hash does not tell of the changed schema")
 	}
 }
 
 func TestVersion2OfCustom(t *testing.T) {
-	m := newModels(false, schemas())
+	m := newModels(false)
 	m.kind(backups)
 	root := m.definitions["io.example.store.v1.Backup"].Properties["spec"]
 	keep, source, any := root.Properties["keep"], root.Properties["source"], root.Properties["any"]
@@ -150,8 +160,8 @@ func TestVersion2OfCustom(t *testing.T) {
 		t.Errorf("any has properties %v", any.Properties)
 	}
 	for _, bad := range []string{"", "null", "[]", `{"type": 3}`, `{"properties": {"x": {"$ref": "::"}}}`} {
-		m := newModels(true, Schemas{backups.GroupVersionKind: []byte(bad)})
-		if s := m.definitions[m.kind(backups)]; !slices.Equal(s.Type, spec.StringOrArray{"object"}) {
+		m := newModels(true)
+		if s := m.definitions[m.kind(with(bad))]; !slices.Equal(s.Type, spec.StringOrArray{"object"}) {
 			t.Errorf("%q gives %+v", bad, s)
 		}
 	}
@@ -159,7 +169,8 @@ func TestVersion2OfCustom(t *testing.T) {
 
 // TestConcurrent asks while the kinds change; the race detector judges.
 func TestConcurrent(t *testing.T) {
-	h := New(kinds())
+	list := catalog.New(builtin())
+	h := New(list)
 	var group sync.WaitGroup
 	for i := range 4 {
 		group.Go(func() {
@@ -170,9 +181,9 @@ func TestConcurrent(t *testing.T) {
 					t.Errorf("%s: %d", path, w.Code)
 				}
 				if i%2 == 0 {
-					h.SetCustom(allKinds(), schemas())
+					list.SetCustom([]*api.Kind{backups})
 				} else {
-					h.Set(kinds())
+					list.SetCustom(nil)
 				}
 			}
 		})
@@ -184,13 +195,13 @@ func BenchmarkFirstRequest(b *testing.B) {
 	structure()
 	for b.Loop() {
 		w := httptest.NewRecorder()
-		New(kinds()).ServeHTTP(w, httptest.NewRequest("GET", "/openapi/v3/api/v1", nil))
+		New(catalog.New(kinds())).ServeHTTP(w, httptest.NewRequest("GET", "/openapi/v3/api/v1", nil))
 	}
 }
 
 func BenchmarkIndex(b *testing.B) {
 	for b.Loop() {
 		w := httptest.NewRecorder()
-		New(kinds()).ServeHTTP(w, httptest.NewRequest("GET", "/openapi/v3", nil))
+		New(catalog.New(kinds())).ServeHTTP(w, httptest.NewRequest("GET", "/openapi/v3", nil))
 	}
 }

@@ -14,10 +14,12 @@ import (
 	"sync"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
 // documents holds all documents of one state of the list of kinds.
 type documents struct {
+	state *catalog.State
 	v2    *document
 	v3    map[string]*document // api/v1, apis/apps/v1
 	index []byte               // what /openapi/v3 answers
@@ -29,10 +31,10 @@ type place struct {
 	URL string `json:"serverRelativeURL"`
 }
 
-// newDocuments lists the documents of the kinds, taking over from old what stays the same.
-func newDocuments(kinds []*api.Kind, schemas Schemas, old *documents) *documents {
-	all := versions(kinds, schemas)
-	d := &documents{v3: map[string]*document{}}
+// newDocuments lists the documents of a state, taking over from old what stays the same.
+func newDocuments(state *catalog.State, old *documents) *documents {
+	all := versions(state.Kinds)
+	d := &documents{state: state, v3: map[string]*document{}}
 	paths := map[string]place{}
 	whole := sha256.New()
 	for _, v := range all {
@@ -53,9 +55,16 @@ func newDocuments(kinds []*api.Kind, schemas Schemas, old *documents) *documents
 		d.v3[pg.name] = doc
 		paths[pg.name] = place{doc.withHash()}
 	}
+	for i := range state.Remote {
+		r := &state.Remote[i]
+		fmt.Fprintln(whole, "remote", r.String(), r.SchemaHash, r.Stale)
+		if name, at, ok := remotePlace(r); ok {
+			paths[name] = at
+		}
+	}
 	sum := encode(whole)
 	d.etag = strconv.Quote(sum)
-	d.v2 = newDocument2(sum, func() ([]byte, error) { return describe2(all, schemas) })
+	d.v2 = newDocument2(sum, func() ([]byte, error) { return describe2(all, state.Remote) })
 	if old != nil && old.v2.hash == sum {
 		d.v2 = old.v2
 	}
@@ -90,7 +99,7 @@ func (v version) hash() string {
 		fmt.Fprintln(h, k.Kind, k.Resource.Resource, k.Namespaced, k.HasStatus, k.Scale != nil, k.Virtual != nil,
 			api.AnswersDeleted(k.GroupResource()))
 		if custom(k) {
-			fmt.Fprintf(h, "schema %q\n", v.schemas[k.GroupVersionKind])
+			fmt.Fprintf(h, "schema %q\n", k.Schema)
 		} else {
 			fmt.Fprintln(h, "type", goName(k.Type))
 		}

@@ -17,7 +17,7 @@ import (
 // server-side apply works with, and compares that with the one client-go carries: fields,
 // list types, keys and defaults must be the same.
 func TestStructure(t *testing.T) {
-	m := newModels(true, nil)
+	m := newModels(true)
 	for gvk, typ := range scheme.Scheme.AllKnownTypes() {
 		if _, meta := reflect.New(typ).Interface().(metav1.Object); meta && !strings.Contains(gvk.Version, "internal") {
 			m.add(typ)

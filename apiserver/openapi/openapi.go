@@ -14,30 +14,38 @@ package openapi
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 
-	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
 // Handler serves the documents; safe for concurrent use.
 type Handler struct {
+	list    *catalog.Catalog
+	mu      sync.Mutex
 	current atomic.Pointer[documents]
 }
 
-// New makes a handler for the kinds. Nothing is built yet.
-func New(kinds []*api.Kind) *Handler {
-	h := &Handler{}
-	h.Set(kinds)
-	return h
-}
+// New makes a handler for the list. Nothing is built yet.
+func New(list *catalog.Catalog) *Handler { return &Handler{list: list} }
 
-// Set replaces the kinds. Documents of group versions that stay the same are kept.
-func (h *Handler) Set(kinds []*api.Kind) { h.SetCustom(kinds, nil) }
-
-// SetCustom is Set with the schemas of custom resources, which are among the kinds
-// (their Type is unstructured.Unstructured). Schemas are kept and must not be changed.
-func (h *Handler) SetCustom(kinds []*api.Kind, schemas Schemas) {
-	h.current.Store(newDocuments(kinds, schemas, h.current.Load()))
+// documents are those of the present state. Those of group versions that stayed the same
+// are kept.
+func (h *Handler) documents() *documents {
+	state := h.list.State()
+	if d := h.current.Load(); d != nil && d.state == state {
+		return d
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	old := h.current.Load()
+	if old != nil && old.state == h.list.State() {
+		return old
+	}
+	d := newDocuments(h.list.State(), old)
+	h.current.Store(d)
+	return d
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -46,7 +54,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the OpenAPI documents can only be read", http.StatusMethodNotAllowed)
 		return
 	}
-	docs := h.current.Load()
+	docs := h.documents()
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	switch {
 	case path == "/openapi/v2":

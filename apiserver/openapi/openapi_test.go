@@ -19,6 +19,7 @@ import (
 
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core"
+	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
 func kinds() []*api.Kind {
@@ -32,7 +33,7 @@ func kinds() []*api.Kind {
 }
 
 func serve(t testing.TB) (*httptest.Server, *discovery.DiscoveryClient) {
-	s := httptest.NewServer(New(kinds()))
+	s := httptest.NewServer(New(catalog.New(kinds())))
 	t.Cleanup(s.Close)
 	return s, discovery.NewDiscoveryClientForConfigOrDie(&rest.Config{Host: s.URL})
 }

@@ -58,7 +58,7 @@ func (pg page) define(m *models) string {
 
 // describe3 builds the page's document, as JSON.
 func (pg page) describe3() ([]byte, error) {
-	p := emptyPaths(newModels(true, nil))
+	p := emptyPaths(newModels(true))
 	pg.add(p)
 	return p.encode3(pg.name)
 }

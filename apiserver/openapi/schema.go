@@ -22,7 +22,6 @@ type models struct {
 	definitions map[string]spec.Schema
 	// structure is what server-side apply knows of the types: list types, map keys, defaults.
 	structure *smd.Schema
-	schemas   Schemas
 	// kinds are the group version kinds that a definition is tagged with.
 	kinds map[string][]schema.GroupVersionKind
 }
@@ -59,10 +58,10 @@ func (m *models) list(k *api.Kind, object string) string {
 	if t, ok := scheme.Scheme.AllKnownTypes()[k.ListKind()]; ok {
 		return m.tag(t, k.ListKind())
 	}
-	name := object + "List"
+	name := strings.TrimSuffix(object, k.Kind) + k.ListKind().Kind
 	items := m.wrap(spec.Schema{SchemaProps: spec.SchemaProps{Ref: m.refTo(object), Default: map[string]any{}}})
 	s := m.define(reflect.TypeFor[metav1.PartialObjectMetadataList](), name)
-	s.Description = k.Kind + "List is a list of " + k.Kind
+	s.Description = k.ListKind().Kind + " is a list of " + k.Kind
 	s.Required = []string{"items"}
 	list := *spec.ArrayProperty(&items)
 	list.Description = "List of " + k.Resource.Resource + "."
