@@ -76,8 +76,11 @@ func logTail(path string) string {
 	}
 	var out [][]byte
 	for _, line := range bytes.SplitAfter(data, []byte("\n")) {
-		// "<time> <stream> <tag> <text>"
+		// "<time> <stream> <tag> <text>"; the tag is P when the process wrote no end of line.
 		if parts := bytes.SplitN(line, []byte(" "), 4); len(parts) == 4 {
+			if string(parts[2]) == "P" {
+				parts[3] = bytes.TrimSuffix(parts[3], []byte("\n"))
+			}
 			out = append(out, parts[3])
 		}
 	}
