@@ -21,6 +21,7 @@ import (
 
 	"github.com/proa-dev/proa/dns"
 	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/internal/localpath"
 	"github.com/proa-dev/proa/kubelet"
 	kubeletimages "github.com/proa-dev/proa/kubelet/images"
 	kubeletserver "github.com/proa-dev/proa/kubelet/server"
@@ -197,7 +198,7 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	log := n.log.With("part", "kubelet")
 	cri, img := runtimeapi.NewRuntimeServiceClient(n.conn), runtimeapi.NewImageServiceClient(n.conn)
 	vols, err := volumes.New(volumes.Config{
-		Root: n.dir("kubelet"), Client: c.client, NodeName: n.cfg.Name, HostIPs: []string{n.cfg.IP.String()},
+		Root: n.dir("kubelet"), Local: n.dir("volumes"), Client: c.client, NodeName: n.cfg.Name, HostIPs: []string{n.cfg.IP.String()},
 		Recorder: recorder, Host: n.journal, Log: log,
 	})
 	if err != nil {
@@ -215,7 +216,7 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 		Client: c.client, Pods: c.pods, Informers: c.informers, Runtime: cri, Images: img,
 		NodeName: n.cfg.Name, NodeIPs: []string{n.cfg.IP.String()}, Root: n.dir("kubelet"), LogRoot: n.dir("pods-log"),
 		CgroupRoot: n.cgroup(), ClusterDNS: []string{dnsAddress(n.services).String()}, ClusterDomain: n.domain,
-		MaxPods: int64(n.cfg.MaxPods), Labels: labels, Port: int32(n.cfg.KubeletPort), Version: Version().GitVersion,
+		MaxPods: int64(n.cfg.MaxPods), Labels: labels, Annotations: map[string]string{localpath.Folder: n.dir("volumes")}, Port: int32(n.cfg.KubeletPort), Version: Version().GitVersion,
 		Volumes: vols, Puller: puller, Objects: vols.Objects(), Host: n.journal, Recorder: recorder, Log: log,
 	})
 	if err != nil {
@@ -223,7 +224,7 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	}
 	api, err := kubeletserver.New(kubeletserver.Config{
 		Addr: net.JoinHostPort(n.cfg.IP.String(), strconv.Itoa(n.cfg.KubeletPort)), TLS: c.serving, ClientCAs: c.trust,
-		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, Log: log,
+		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, RemoveLocal: vols.RemoveLocal, Log: log,
 	})
 	if err != nil {
 		return nil, nil, err

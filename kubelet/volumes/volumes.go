@@ -33,6 +33,7 @@ import (
 // Config of a Manager.
 type Config struct {
 	Root        string // the kubelet's folder; everything is made below Root/pods
+	Local       string // optional: the folder whose direct children are local volumes that are made and removed here
 	Client      kubernetes.Interface
 	NodeName    string
 	HostIPs     []string                   // of the node, primary first
