@@ -1,12 +1,19 @@
 package core
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
+
+// sysctlName is how a kernel setting may be written: words parted by dots or slashes.
+var sysctlName = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
+
+const maxSysctl = 253
 
 func validateIDs(user, group *int64, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
@@ -40,6 +47,8 @@ func validatePodSecurity(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		p := path.Child("sysctls").Index(i).Child("name")
 		if ctl.Name == "" {
 			errs = append(errs, field.Required(p, ""))
+		} else if len(ctl.Name) > maxSysctl || !sysctlName.MatchString(ctl.Name) {
+			errs = append(errs, field.Invalid(p, ctl.Name, fmt.Sprintf("must have at most %d characters and match regex %s", maxSysctl, sysctlName)))
 		} else if names[ctl.Name] {
 			errs = append(errs, field.Duplicate(p, ctl.Name))
 		}
