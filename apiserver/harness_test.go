@@ -31,10 +31,16 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/apps"
 	"github.com/proa-dev/proa/apis/authorization"
+	"github.com/proa-dev/proa/apis/autoscaling"
 	"github.com/proa-dev/proa/apis/coordination"
 	"github.com/proa-dev/proa/apis/core"
 	"github.com/proa-dev/proa/apis/events"
+	"github.com/proa-dev/proa/apis/networking"
+	noderesources "github.com/proa-dev/proa/apis/node"
 	"github.com/proa-dev/proa/apis/rbac"
+	"github.com/proa-dev/proa/apis/resource"
+	"github.com/proa-dev/proa/apis/storage"
+	"github.com/proa-dev/proa/apis/storagemigration"
 	"github.com/proa-dev/proa/apiserver"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/discovery"
@@ -115,7 +121,8 @@ func newHouse(t testing.TB, steps ...admission.Step) *house {
 	}
 	h.store = s
 	t.Cleanup(func() { _ = s.Close() })
-	kinds := slices.Concat(core.Kinds, apps.Kinds, coordination.Kinds, events.Kinds, rbac.Kinds, authorization.Kinds)
+	kinds := slices.Concat(core.Kinds, apps.Kinds, coordination.Kinds, events.Kinds, rbac.Kinds, authorization.Kinds,
+		networking.Kinds, noderesources.Kinds, storage.Kinds, autoscaling.Kinds, resource.Kinds, storagemigration.Kinds)
 	var group errgroup.Group
 	for _, k := range kinds {
 		if k.Virtual == nil && k.Stored == nil {
