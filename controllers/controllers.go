@@ -17,6 +17,7 @@ import (
 	"github.com/proa-dev/proa/controllers/endpoints"
 	"github.com/proa-dev/proa/controllers/endpointslice"
 	"github.com/proa-dev/proa/controllers/garbagecollector"
+	"github.com/proa-dev/proa/controllers/ipaddress"
 	"github.com/proa-dev/proa/controllers/job"
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/controllers/namespace"
@@ -57,6 +58,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"cronjob", made(cronjob.New)},
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
+		{"ipaddress", made(ipaddress.New)},
 		{"disruption", made(disruption.New)},
 		{"nodelifecycle", made(nodelifecycle.New)},
 		{"garbagecollector", made(garbagecollector.New)},
