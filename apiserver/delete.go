@@ -27,8 +27,7 @@ func (r *request) deleteOptions() (*metav1.DeleteOptions, error) {
 	}
 	o := &metav1.DeleteOptions{}
 	if len(raw) > 0 {
-		gvk := schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}
-		if _, err := patch.Decode(gvk, o, r.r.Header.Get("Content-Type"), raw, metav1.FieldValidationIgnore); err != nil {
+		if err := r.decodeDelete(raw, o); err != nil {
 			return nil, err
 		}
 	} else if err := r.deleteQuery(o); err != nil {
@@ -38,6 +37,21 @@ func (r *request) deleteOptions() (*metav1.DeleteOptions, error) {
 		return nil, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "DeleteOptions"}, "", errs)
 	}
 	return o, nil
+}
+
+// decodeDelete reads options of a delete; clients of a group say they are of that group.
+func (r *request) decodeDelete(raw []byte, o *metav1.DeleteOptions) error {
+	var first error
+	for _, gv := range []schema.GroupVersion{{Version: "v1"}, r.gv, {Group: "meta.k8s.io", Version: "v1"}} {
+		_, err := patch.Decode(gv.WithKind("DeleteOptions"), o, r.r.Header.Get("Content-Type"), raw, metav1.FieldValidationIgnore)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 func (r *request) deleteQuery(o *metav1.DeleteOptions) error {
@@ -127,7 +141,9 @@ func (r *request) remover() *remover {
 
 func (r *request) admitDelete(ctx context.Context, old api.Object, o *metav1.DeleteOptions) error {
 	a := r.attributesFor(admission.Delete, nil, old, len(o.DryRun) > 0)
-	a.Name, a.Options = old.GetName(), o
+	options := o.DeepCopy()
+	options.TypeMeta = metav1.TypeMeta{Kind: "DeleteOptions", APIVersion: optionsVersion}
+	a.Name, a.Options = old.GetName(), options
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
 		return err
 	}
@@ -163,7 +179,10 @@ func (d *remover) delete(ctx context.Context, o *metav1.DeleteOptions) (last, ke
 		if err != nil {
 			return nil, nil, d.named(err)
 		}
-		final := d.kind.view(item)
+		final := item.Object()
+		if d.kind.FromStored != nil {
+			final = d.kind.FromStored(final)
+		}
 		if d.kind.Released != nil {
 			d.kind.Released(d.s.env, final)
 		}
@@ -184,7 +203,10 @@ func (d *remover) named(err error) error {
 // mark decides how the object goes, and stores the mark if it stays for now.
 func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (result api.Object, immediate bool, revision int64, err error) {
 	item, err := d.kind.collection.Update(ctx, d.namespace, d.name, func(cur *store.Item) (api.Object, error) {
-		old := d.kind.view(cur)
+		old, err := d.kind.view(ctx, cur)
+		if err != nil {
+			return nil, err
+		}
 		if err := d.preconditions(old, o.Preconditions); err != nil {
 			return nil, err
 		}
@@ -199,10 +221,10 @@ func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (
 		if gone || !changed || dry {
 			return nil, nil
 		}
-		return d.kind.toStored(obj), nil
+		return d.kind.toStored(ctx, obj)
 	})
 	if err == nil && !immediate && !dry {
-		result = d.kind.view(item)
+		result, err = d.kind.view(ctx, item)
 	}
 	return result, immediate, revision, err
 }

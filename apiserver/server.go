@@ -27,6 +27,7 @@ import (
 	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/patch"
 	"github.com/proa-dev/proa/store"
@@ -35,8 +36,6 @@ import (
 // Limits of what is let in.
 const (
 	maxBody          = 3 << 20 // bytes of a request's body
-	maxReading       = 400     // requests that only read, at once
-	maxWriting       = 200     // requests that change something, at once
 	requestTimeout   = time.Minute
 	defaultWatch     = 30 * time.Minute // a watch without timeoutSeconds ends between this and twice this
 	maxGenerateTries = 8
@@ -54,6 +53,7 @@ type Config struct {
 	Discovery     http.Handler // /api, /apis and below, but for resources
 	OpenAPI       http.Handler // /openapi
 	Nodes         *nodeproxy.Proxy
+	Fairness      *fairness.Fairness      // default: one with what every cluster has
 	Paths         map[string]http.Handler // further paths, by prefix ("/openid/", "/metrics"), authorized as such
 	Open          map[string]http.Handler // paths that need no identity ("/cacerts")
 	Version       version.Info
@@ -64,14 +64,13 @@ type Config struct {
 
 // Server serves the API; safe for concurrent use.
 type Server struct {
-	cfg     Config
-	log     *slog.Logger
-	env     *api.Env
-	table   atomic.Pointer[table]
-	reading chan struct{}
-	writing chan struct{}
-	closing context.Context // ends when the server goes away: watches end
-	close   context.CancelFunc
+	cfg      Config
+	log      *slog.Logger
+	env      *api.Env
+	table    atomic.Pointer[table]
+	fairness *fairness.Fairness
+	closing  context.Context // ends when the server goes away: watches end
+	close    context.CancelFunc
 }
 
 // table is one state of the catalog with what requests need at hand.
@@ -95,6 +94,9 @@ type served struct {
 	fieldsOnce sync.Once
 	fields     *patch.Fields
 	fieldsErr  error
+	// present ends when the kind is replaced by another, or gone: so do watches.
+	present context.Context
+	leave   context.CancelFunc
 }
 
 // slots are where a kind's encodings are kept with each item.
@@ -108,9 +110,12 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Fairness == nil {
+		cfg.Fairness = fairness.New(fairness.Config{})
+	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
-		reading: make(chan struct{}, maxReading), writing: make(chan struct{}, maxWriting),
+		fairness: cfg.Fairness,
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	var err error
@@ -142,12 +147,20 @@ func (s *Server) follow(state *catalog.State) error {
 		}
 	}
 	s.table.Store(t)
+	if old != nil {
+		for k, one := range old.kinds {
+			if t.kinds[k] == nil {
+				one.leave()
+			}
+		}
+	}
 	return errors.Join(errs...)
 }
 
 // serve gets a kind ready for requests.
 func (s *Server) serve(k *api.Kind) (*served, error) {
 	one := &served{Kind: k, slot: slots{json: 0, meta: 1}}
+	one.present, one.leave = context.WithCancel(context.Background())
 	if k.Virtual != nil {
 		return one, nil
 	}
@@ -155,6 +168,9 @@ func (s *Server) serve(k *api.Kind) (*served, error) {
 	if k.Stored != nil {
 		gr.Group = k.Stored.Group
 		one.slot = slots{json: 2, protobuf: 3, meta: 4}
+	}
+	if k.Custom != nil {
+		one.slot = slots{json: k.Custom.Slot}
 	}
 	var ok bool
 	if one.collection, ok = s.cfg.Store.Collection(gr); !ok {
@@ -172,24 +188,6 @@ func (k *served) managed(scheme *runtime.Scheme) (*patch.Fields, error) {
 // hasProtobuf: custom resources have JSON alone.
 func (k *served) hasProtobuf() bool {
 	return reflect.PointerTo(k.Type).Implements(reflect.TypeFor[protoMessage]())
-}
-
-// view is the object of an item in the kind's own version; read-only unless the kind is
-// converted.
-func (k *served) view(item *store.Item) api.Object {
-	obj := item.Object()
-	if obj == nil || k.FromStored == nil {
-		return obj
-	}
-	return k.FromStored(obj)
-}
-
-// toStored is what the store keeps of an object in the kind's own version.
-func (k *served) toStored(obj api.Object) api.Object {
-	if k.ToStored == nil {
-		return obj
-	}
-	return k.ToStored(obj)
 }
 
 // Close ends the watches, so that the HTTP server can shut down.

@@ -18,6 +18,13 @@ import (
 	"github.com/proa-dev/proa/store"
 )
 
+// Watches of which many see the same events wait a moment after each sending, so that what
+// happens meanwhile costs each of them one wake-up.
+const (
+	crowd      = 64
+	crowdPause = 8 * time.Millisecond
+)
+
 // watch streams changes until the client goes, its time is over, or it falls too far
 // behind. All events of one wake-up go out in one write.
 func (r *request) watch() error {
@@ -36,6 +43,8 @@ func (r *request) watch() error {
 	defer cancel()
 	stop := context.AfterFunc(r.s.closing, cancel) // a server that goes away ends its watches
 	defer stop()
+	stopGone := context.AfterFunc(r.kind.present, cancel)
+	defer stopGone()
 	w, err := r.kind.collection.Watch(ctx, opts)
 	if errors.Is(err, store.ErrCompacted) {
 		return r.streamError(tooOld(strconv.FormatInt(opts.Since, 10), r.s.cfg.Store.Revision()))
@@ -45,6 +54,9 @@ func (r *request) watch() error {
 	}
 	defer w.Stop()
 	r.beginStream()
+	if !opts.InitialEvents {
+		r.settled()
+	}
 	var buf []byte
 	first := true
 	for {
@@ -73,8 +85,15 @@ func (r *request) watch() error {
 			return nil // a client that went away
 		}
 		r.flush()
+		r.settled()
 		if cap(buf) > 1<<20 {
 			buf = nil // one large batch must not be kept for the life of a watch
+		}
+		if w.Company() > crowd {
+			select {
+			case <-time.After(crowdPause):
+			case <-ctx.Done():
+			}
 		}
 	}
 }
@@ -155,10 +174,17 @@ func (r *request) appendEvent(dst []byte, e *store.Event, first bool) ([]byte, e
 		raw, err := r.bookmark(e)
 		return r.frame(dst, watch.Bookmark, raw), err
 	}
+	if r.out.media == typeProtobuf && r.out.as == "" && r.kind.FromStored == nil {
+		size, err := e.Item.ProtobufSize()
+		if err != nil {
+			return dst, err
+		}
+		return e.Item.AppendProtobuf(frameProtobuf(dst, eventNames[e.Type], size))
+	}
 	var raw []byte
 	var err error
 	if r.out.as == "Table" {
-		raw, err = json.Marshal(r.table([]*store.Item{e.Item}, first, ""))
+		raw, err = r.tableBytes([]*store.Item{e.Item}, first, "")
 	} else {
 		raw, err = r.itemBytes(e.Item)
 	}
@@ -181,7 +207,10 @@ func (r *request) bookmark(e *store.Event) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		t := r.table(nil, false, meta.ResourceVersion)
+		t, err := r.table(nil, false, meta.ResourceVersion)
+		if err != nil {
+			return nil, err
+		}
 		t.Rows = append(t.Rows, metav1.TableRow{Cells: []any{}})
 		t.Rows[0].Object.Raw = raw
 		return json.Marshal(t)
@@ -205,10 +234,15 @@ func (r *request) frame(dst []byte, kind watch.EventType, raw []byte) []byte {
 		}
 		return append(append(dst, raw...), "}\n"...)
 	}
-	inner := 1 + varintSize(uint64(len(raw))) + len(raw)
+	return append(frameProtobuf(dst, kind, len(raw)), raw...)
+}
+
+// frameProtobuf is what comes before an object of so many bytes.
+func frameProtobuf(dst []byte, kind watch.EventType, length int) []byte {
+	inner := 1 + varintSize(uint64(length)) + length
 	size := 2 + len(kind) + 1 + varintSize(uint64(inner)) + inner
 	dst = binary.BigEndian.AppendUint32(dst, uint32(size))
 	dst = appendText(dst, 1, string(kind))
 	dst = appendVarint(append(dst, 2<<3|2), uint64(inner))
-	return appendBytes(dst, 1, raw)
+	return appendVarint(append(dst, 1<<3|2), uint64(length))
 }

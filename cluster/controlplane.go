@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"net/netip"
 	"os"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 
+	"golang.org/x/net/http2"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/proa-dev/proa/access"
@@ -25,8 +27,13 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
+	"github.com/proa-dev/proa/apiserver/aggregate"
 	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/apiserver/custom"
+	"github.com/proa-dev/proa/apiserver/custom/convert"
 	"github.com/proa-dev/proa/apiserver/discovery"
+	"github.com/proa-dev/proa/apiserver/fairness"
+	"github.com/proa-dev/proa/apiserver/gather"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
 	"github.com/proa-dev/proa/pki"
@@ -44,8 +51,13 @@ type controlPlane struct {
 	pki     *pki.Authorities
 	rbac    *access.RBAC
 	server  *apiserver.Server
+	custom  *custom.Definitions
 	serving *pki.Renewing
 	toNodes *pki.Renewing
+
+	aggregator *aggregate.Aggregator
+	fairness   *fairness.Fairness
+	toBackends *pki.Renewing
 }
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
@@ -111,27 +123,33 @@ func (c *controlPlane) assemble() error {
 	}
 	c.rbac = access.NewRBAC(reader)
 	authorizer := access.NewAuthorizer(reader, c.rbac)
-	chain, err := admission.DefaultChain(admission.Env{Reader: reader, Authorizer: authorizer, RBAC: c.rbac, Log: c.log})
+	list := catalog.New(Kinds())
+	chain, err := c.admission(reader, authorizer, list)
 	if err != nil {
 		return err
 	}
 	env := &api.Env{Reader: reader, Tokens: identity.Tokens, Reviews: access.NewReviews(authorizer, c.rbac)}
+	chain = append(chain, admission.ResourceQuota(reader, func() api.Writer { return env.Writer }, time.Now))
 	if err := c.allocators(env); err != nil {
 		return err
 	}
 	if err := c.certificates(); err != nil {
 		return err
 	}
-	list := catalog.New(Kinds())
 	address := net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort))
+	c.fairness = fairness.New(fairness.Config{})
 	c.server, err = apiserver.New(apiserver.Config{
-		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
+		Fairness: c.fairness,
+		Store:    c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
 		Authenticator: identity, Authorizer: authorizer, Admission: chain,
 		Discovery: discovery.New(list, address), OpenAPI: openapi.New(list),
 		Nodes: nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
 			RootCAs: c.pki.CA.Trust(), GetClientCertificate: c.toNodes.GetClientCertificate, MinVersion: tls.VersionTLS12,
 		}}),
-		Paths:   map[string]http.Handler{"/.well-known/openid-configuration": oidc, "/openid/v1/jwks": oidc},
+		Paths: map[string]http.Handler{
+			"/.well-known/openid-configuration": oidc, "/openid/v1/jwks": oidc,
+			"/debug/pprof/": profiling(),
+		},
 		Open:    map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
 		Version: Version(), Log: c.log.With("part", "apiserver"),
 	})
@@ -139,7 +157,22 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	env.Writer = c.server.Writer()
-	return nil
+	c.custom, err = custom.New(custom.Config{Store: c.store, Catalog: list, Env: env, Resolve: convert.Endpoints(reader), Log: c.log})
+	if err != nil {
+		return err
+	}
+	return c.aggregation(list)
+}
+
+// profiling serves Go's profiles to whoever may read these paths.
+func profiling() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
 }
 
 // serveCA gives the CA to whoever joins; he knows its fingerprint.
@@ -227,8 +260,10 @@ func (c *controlPlane) serve(ctx context.Context, l net.Listener) error {
 			GetCertificate: c.serving.GetCertificate, ClientAuth: tls.RequestClientCert,
 			NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12,
 		},
-		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 250},
 		ErrorLog: slog.NewLogLogger(c.log.With("part", "https").Handler(), slog.LevelDebug),
+	}
+	if err := gatherAnswers(srv); err != nil {
+		return err
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.ServeTLS(l, "", "") }()
@@ -242,6 +277,22 @@ func (c *controlPlane) serve(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	if srv.Shutdown(ending) != nil {
 		return srv.Close()
+	}
+	return nil
+}
+
+// gatherAnswers has HTTP/2 connections that are busy sent in larger pieces.
+func gatherAnswers(srv *http.Server) error {
+	h2 := &http2.Server{MaxConcurrentStreams: 250}
+	if err := http2.ConfigureServer(srv, h2); err != nil {
+		return fmt.Errorf("configure HTTP/2: %w", err)
+	}
+	srv.TLSNextProto[http2.NextProtoTLS] = func(s *http.Server, c *tls.Conn, h http.Handler) {
+		ctx := context.Background()
+		if base, ok := h.(interface{ BaseContext() context.Context }); ok {
+			ctx = base.BaseContext()
+		}
+		h2.ServeConn(gather.TLS(c), &http2.ServeConnOpts{Context: ctx, BaseConfig: s, Handler: h})
 	}
 	return nil
 }

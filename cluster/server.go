@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/proa-dev/proa/apiserver/aggregate"
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/pki"
 	"github.com/proa-dev/proa/store/source"
@@ -58,6 +59,9 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 		if err := node.startRuntime(ctx, group); err != nil {
 			return err
 		}
+	}
+	if err := group.Start(ctx, Part{Name: "memory", Run: giveBack}); err != nil {
+		return err
 	}
 	steps.Step("starting the control plane")
 	plane, err := newControlPlane(ctx, &cfg, log)
@@ -105,8 +109,10 @@ func (c *controlPlane) address() string {
 func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Listener) error {
 	parts := []Part{
 		{Name: "store", Run: c.store.Run, Fatal: true},
+		{Name: "custom resources", Run: c.custom.Run, Ready: c.custom.Ready()},
 		{Name: "certificate apiserver", Run: c.serving.Run},
 		{Name: "certificate kubelet-client", Run: c.toNodes.Run},
+		{Name: "certificate front-proxy-client", Run: c.toBackends.Run},
 		{Name: "api", Run: func(ctx context.Context) error { return c.serve(ctx, listener) }, Fatal: true},
 	}
 	for _, p := range parts {
@@ -119,6 +125,17 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 		return err
 	}
 	if err := bootstrap(ctx, client, c.cfg); err != nil {
+		return err
+	}
+	if err := aggregate.PublishTrust(ctx, client, c.pki.CA.PEM, c.pki.FrontProxy.PEM); err != nil {
+		return err
+	}
+	if err := group.Start(ctx, Part{Name: "aggregation", Run: c.aggregator.Run}); err != nil {
+		return err
+	}
+	if err := group.Start(ctx, Part{Name: "priority and fairness", Run: func(ctx context.Context) error {
+		return c.fairness.Follow(ctx, c.store, c.log.With("part", "fairness"))
+	}}); err != nil {
 		return err
 	}
 	// The default roles hold from the first moment; storing them can wait.

@@ -1,142 +1,117 @@
 package scheduler
 
-import "strings"
-
 const (
 	reasonAffinity     = "node(s) didn't match pod affinity rules"
 	reasonAntiAffinity = "node(s) didn't match pod anti-affinity rules"
 	reasonExistingAnti = "node(s) didn't satisfy existing pods anti-affinity rules"
 )
 
-// perDomain sums a count per node to the domains of a topology key.
-type perDomain struct {
-	domains *domains
-	counts  []int32
+// affinities are a pod's required affinities and those of others against it, ready to be
+// asked about nodes.
+type affinities struct {
+	near     []*sums // of the pods that match all its terms
+	first    bool    // there are no such pods, and it would be one: it may go anywhere
+	anti     []*sums
+	existing []*sums
 }
 
-func (s *state) perDomain(key string, perNode []int32) perDomain {
-	d := s.domainsOf(key)
-	counts, _ := d.sum(perNode, nil)
-	return perDomain{d, counts}
+func (s *state) affinitiesOf(p *placement) affinities {
+	var a affinities
+	if len(p.shape.affinity) > 0 {
+		tally := s.terms.of(p.shape.all, s)
+		a.first = p.shape.selfish
+		for _, t := range p.shape.affinity {
+			sums := s.sumsOf(tally, t.topologyKey, "", nil)
+			a.near = append(a.near, sums)
+			a.first = a.first && !sums.any()
+		}
+	}
+	for _, t := range p.shape.anti {
+		a.anti = append(a.anti, s.sumsOf(s.terms.of(t.term, s), t.topologyKey, "", nil))
+	}
+	for _, o := range s.ownedBy(p.group) {
+		if o.kind == ownAntiAffinity {
+			a.existing = append(a.existing, s.sumsOf(&o.tally, o.topologyKey, "", nil))
+		}
+	}
+	return a
 }
 
-// at is the count in a node's domain; false when the node is in none.
-func (d perDomain) at(i int) (int32, bool) {
-	id := d.domains.of[i]
-	if id < 0 {
-		return 0, false
+func (a *affinities) none() bool { return len(a.near)+len(a.anti)+len(a.existing) == 0 }
+
+func (v *sums) any() bool {
+	for _, n := range v.counts {
+		if n > 0 {
+			return true
+		}
 	}
-	return d.counts[id], true
+	return false
 }
 
-func filterAffinity(s *state, p *placement, in []bool, no func(int, string, bool)) {
-	refuse := func(i int, reason string, stuck bool) {
-		if in[i] {
-			in[i] = false
-			no(i, reason, stuck)
+// refuses gives the reason why affinities refuse a node, "" when they do not.
+func (a *affinities) refuses(i int) (reason string, stuck bool) {
+	for _, v := range a.near {
+		if n, inDomain := v.at(i); !inDomain || n <= 0 && !a.first {
+			return reasonAffinity, true
 		}
 	}
-	filterOwnAffinity(s, p, in, refuse)
-	for _, t := range p.anti {
-		counts := s.perDomain(t.topologyKey, s.terms.of(t.term, s).perNode)
-		for i, ok := range in {
-			if n, inDomain := counts.at(i); ok && inDomain && n > 0 {
-				refuse(i, reasonAntiAffinity, false)
-			}
+	for _, v := range a.anti {
+		if n, _ := v.at(i); n > 0 {
+			return reasonAntiAffinity, false
 		}
 	}
-	for _, o := range s.terms.owned {
-		if o.kind != ownAntiAffinity || !o.term.matches(p.pod, s.namespaces) {
-			continue
-		}
-		counts := s.perDomain(o.topologyKey, o.perNode)
-		for i, ok := range in {
-			if n, inDomain := counts.at(i); ok && inDomain && n > 0 {
-				refuse(i, reasonExistingAnti, false)
-			}
+	for _, v := range a.existing {
+		if n, _ := v.at(i); n > 0 {
+			return reasonExistingAnti, false
 		}
 	}
+	return "", false
 }
 
-// filterOwnAffinity keeps the nodes in whose domains there are pods that match all of the
-// pod's affinity terms. The first pod of a group that is to stay together matches its own
-// terms and may go anywhere that has the labels.
-func filterOwnAffinity(s *state, p *placement, in []bool, refuse func(int, string, bool)) {
-	if len(p.affinity) == 0 {
-		return
-	}
-	tally := s.terms.of(allOf(p.affinity), s)
-	first := tally.total == 0
-	for _, t := range p.affinity {
-		first = first && t.term.matches(p.pod, s.namespaces)
-	}
-	for _, t := range p.affinity {
-		counts := s.perDomain(t.topologyKey, tally.perNode)
-		for i, ok := range in {
-			if !ok {
-				continue
-			}
-			if n, inDomain := counts.at(i); !inDomain || n == 0 && !first {
-				refuse(i, reasonAffinity, true)
-			}
-		}
-	}
+// preference is a set of pods that attracts (or repels, below 0) by weight.
+type preference struct {
+	*sums
+	weight int64
 }
 
-// allOf is the set of pods that match every one of the terms.
-func allOf(own []ownTerm) *term {
-	if len(own) == 1 {
-		return own[0].term
-	}
-	all := &term{}
-	keys := make([]string, len(own))
-	for i, o := range own {
-		all.and = append(all.and, o.term)
-		keys[i] = o.term.key
-	}
-	all.key = strings.Join(keys, "\x01")
-	return all
-}
-
-// scoreAffinity adds up the weights of preferences: the pod's own, those of the pods that
-// run (which attract or repel it in turn), and 1 for each required affinity to it.
-func scoreAffinity(s *state, p *placement, in []int, out []int64) {
-	any := false
-	add := func(d perDomain, weight int64) {
-		any = true
-		for k, i := range in {
-			if n, inDomain := d.at(i); inDomain {
-				out[k] += weight * int64(n)
-			}
-		}
-	}
-	for _, t := range p.prefer {
+// preferences are the pod's own, those of the pods that run (which attract or repel it in
+// turn), and 1 for each required affinity to it.
+func (s *state) preferences(p *placement) []preference {
+	var all []preference
+	for _, t := range p.shape.prefer {
 		weight := int64(t.weight)
 		if t.kind == ownPreferredAnti {
 			weight = -weight
 		}
-		add(s.perDomain(t.topologyKey, s.terms.of(t.term, s).perNode), weight)
+		all = append(all, preference{s.sumsOf(s.terms.of(t.term, s), t.topologyKey, "", nil), weight})
 	}
-	for _, o := range s.terms.owned {
-		if o.kind == ownAntiAffinity || !o.term.matches(p.pod, s.namespaces) {
-			continue
+	for _, o := range s.ownedBy(p.group) {
+		switch o.kind {
+		case ownPreferredAnti:
+			all = append(all, preference{s.sumsOf(&o.tally, o.topologyKey, "", nil), -1})
+		case ownAffinity, ownPreferred:
+			all = append(all, preference{s.sumsOf(&o.tally, o.topologyKey, "", nil), 1})
+		case ownAntiAffinity: // a filter
 		}
-		sign := int64(1)
-		if o.kind == ownPreferredAnti {
-			sign = -1
-		}
-		add(s.perDomain(o.topologyKey, o.perNode), sign)
 	}
-	if !any {
-		return
+	return all
+}
+
+func scoreAffinity(all []preference, in []int32, out []int64) {
+	for _, one := range all {
+		for k, i := range in {
+			if n, inDomain := one.at(int(i)); inDomain {
+				out[k] += one.weight * int64(n)
+			}
+		}
 	}
 	least, most := out[0], out[0]
 	for _, v := range out {
 		least, most = min(least, v), max(most, v)
 	}
 	for k := range out {
-		if most > least {
-			out[k] = 100 * (out[k] - least) / (most - least)
+		if most > least { // in this order, as others round it
+			out[k] = int64(100 * (float64(out[k]-least) / float64(most-least)))
 		} else {
 			out[k] = 0
 		}

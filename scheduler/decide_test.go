@@ -76,6 +76,20 @@ func near(app, key string) func(*corev1.Pod) {
 	}
 }
 
+// outcomeOf decides on a pod; text says why it has no node.
+func outcomeOf(s *state, pod *corev1.Pod) (d decision, text string) {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	p := s.place(pod, nil)
+	if d = s.decide(p, rnd); d.node != "" {
+		return d, ""
+	}
+	preemption := ""
+	if d.total > 0 {
+		_, preemption, _ = s.preempt(p, d.why, nil, rnd)
+	}
+	return d, d.message(preemption)
+}
+
 func noLabels(string) map[string]string { return nil }
 
 func TestDecide(t *testing.T) {
@@ -141,9 +155,8 @@ func TestDecide(t *testing.T) {
 			for _, n := range c.nodes {
 				s.setNode(n)
 			}
-			d := s.decide(s.place(c.pod, nil), rand.New(rand.NewPCG(1, 1)))
-			if got := d.node; got != c.want && !strings.HasPrefix(d.message(), c.want) {
-				t.Errorf("got %q (%s)\nwant %q", got, d.message(), c.want)
+			if d, text := outcomeOf(s, c.pod); d.node != c.want && (text == "" || !strings.HasPrefix(text, c.want)) {
+				t.Errorf("got %q (%s)\nwant %q", d.node, text, c.want)
 			}
 		})
 	}
@@ -196,29 +209,68 @@ func TestIncrementalParity(t *testing.T) {
 				fresh.addPod(p, where[p.Name])
 			}
 			p := random("new")
-			a := live.decide(live.place(p, nil), rand.New(rand.NewPCG(1, 1)))
-			b := fresh.decide(fresh.place(p, nil), rand.New(rand.NewPCG(1, 1)))
-			if a.score != b.score || (a.node == "") != (b.node == "") || a.node == "" && a.message() != b.message() {
-				t.Fatalf("step %d: kept counts: %q %d %s\nfrom scratch: %q %d %s", step, a.node, a.score, a.message(), b.node, b.score, b.message())
+			a, aText := outcomeOf(live, p)
+			b, bText := outcomeOf(fresh, p)
+			if a.score != b.score || aText != bText {
+				t.Fatalf("step %d: kept counts: %q %d %s\nfrom scratch: %q %d %s", step, a.node, a.score, aText, b.node, b.score, bText)
 			}
 		}
 	}
 }
 
-func BenchmarkDecide(b *testing.B) {
+func softly(key string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		spread(key, 1)(p)
+		p.Spec.TopologySpreadConstraints[0].WhenUnsatisfiable = corev1.ScheduleAnyway
+	}
+}
+
+func preferring(app, key string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 10, PodAffinityTerm: term1(app, key)[0]}}}}
+	}
+}
+
+// BenchmarkSchedule is one decision, its pod counted on the node it was given.
+func BenchmarkSchedule(b *testing.B) {
+	kinds := []struct {
+		name string
+		edit func(*corev1.Pod)
+	}{
+		{"basic", cpu("10m")},
+		{"anti", func(p *corev1.Pod) { cpu("10m")(p); anti("a", corev1.LabelHostname)(p) }},
+		{"spread", func(p *corev1.Pod) { cpu("10m")(p); spread(corev1.LabelTopologyZone, 1)(p) }},
+		{"soft", func(p *corev1.Pod) { cpu("10m")(p); softly(corev1.LabelTopologyZone)(p) }},
+		{"prefer", func(p *corev1.Pod) { cpu("10m")(p); preferring("a", corev1.LabelTopologyZone)(p) }},
+	}
 	for _, size := range []int{1000, 5000} {
-		for name, edit := range map[string]func(*corev1.Pod){"basic": func(*corev1.Pod) {}, "spread": spread(corev1.LabelTopologyZone, 1), "anti": anti("z", corev1.LabelHostname)} {
-			b.Run(fmt.Sprintf("%s-%d", name, size), func(b *testing.B) {
+		for _, k := range kinds {
+			b.Run(fmt.Sprintf("%s-%d", k.name, size), func(b *testing.B) {
 				s := newState(noLabels)
 				for i := range size {
-					s.setNode(node(fmt.Sprintf("n%d", i), zone(fmt.Sprintf("z%d", i%3))))
+					s.setNode(node(fmt.Sprintf("n%d", i), zone(fmt.Sprintf("z%d", i%3)), func(n *corev1.Node) {
+						n.Status.Allocatable[corev1.ResourcePods] = resource.MustParse("1000000")
+						n.Status.Allocatable[corev1.ResourceCPU] = resource.MustParse("1000000")
+					}))
 				}
 				rnd := rand.New(rand.NewPCG(1, 1))
-				for i := range b.N {
-					p := pod(fmt.Sprintf("p%d", i), edit)
-					if d := s.decide(s.place(p, nil), rnd); d.node != "" && i%2 == 0 {
-						s.addPod(p, d.node)
+				pods := make([]*corev1.Pod, b.N)
+				for i := range pods {
+					pods[i] = pod(fmt.Sprintf("p%d", i), k.edit)
+				}
+				b.ResetTimer()
+				for i, p := range pods {
+					if k.name == "anti" && i%(size/2) == 0 && i > 0 { // room for the next ones
+						for _, old := range pods[i-size/2 : i] {
+							s.removePod(old.UID)
+						}
 					}
+					at := s.place(p, nil)
+					d := s.decide(at, rnd)
+					if d.node == "" {
+						b.Fatal(d.why.counts)
+					}
+					s.assume(at, d.node)
 				}
 			})
 		}

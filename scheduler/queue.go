@@ -16,15 +16,15 @@ const (
 	mostBackoff  = 10 * time.Second
 )
 
-// change is what happened in the cluster that may let a pod fit that did not.
-type change uint8
+// place in the queue of a pod that waits.
+type standing uint8
 
 const (
-	nodeChanged change = 1 << iota // a node came, or its labels, taints or room changed
-	podLeft                        // a counted pod went away
-	podCame                        // a pod was bound (affinity may be satisfied now)
-	namespaceChanged
-	anyChange = nodeChanged | podLeft | podCame | namespaceChanged
+	flying  standing = iota // being decided on, or the outcome is being written
+	active                  // to be decided on
+	backing                 // may be decided on when there is nothing better to do, or when its time has come
+	erred                   // likewise, but not before its time: writing failed
+	stuck                   // waits for a change that may help
 )
 
 // queued is a pod that waits for a node.
@@ -33,30 +33,44 @@ type queued struct {
 	since    time.Time // when it was first seen
 	attempts int
 	ready    time.Time // not before
-	wakes    change    // which changes may help it
-	index    int       // in the active heap, -1 elsewhere
+	standing standing
+	index    int // in the heap of its standing
+	missed   change
+	failure  failure // why it is stuck
 }
 
 // queue orders the pods that wait for a node: active ones by priority, then age; those
-// that failed wait for a change that may help, and for their backoff to pass.
+// that failed wait for a change that may help, and for their backoff to pass. A pod whose
+// backoff has not passed is tried all the same when no other waits to be.
 type queue struct {
-	now      func() time.Time
-	mu       sync.Mutex
-	active   activeHeap
-	all      map[types.UID]*queued
-	backoff  map[types.UID]*queued
-	stuck    map[types.UID]*queued
-	inFlight *queued
-	missed   change // what happened while a pod was being decided on
-	wake     chan struct{}
+	now     func() time.Time
+	mu      sync.Mutex
+	active  queueHeap
+	backing queueHeap
+	erred   queueHeap
+	all     map[types.UID]*queued
+	stuck   map[types.UID]*queued
+	inAir   map[types.UID]*queued
+	wake    chan struct{}
 }
 
 func newQueue(now func() time.Time) *queue {
-	return &queue{
-		now: now, all: map[types.UID]*queued{}, backoff: map[types.UID]*queued{},
-		stuck: map[types.UID]*queued{}, wake: make(chan struct{}, 1),
+	q := &queue{
+		now: now, all: map[types.UID]*queued{}, stuck: map[types.UID]*queued{},
+		inAir: map[types.UID]*queued{}, wake: make(chan struct{}, 1),
 	}
+	q.active.before = moreUrgent
+	q.backing.before = readyFirst
+	q.erred.before = readyFirst
+	return q
 }
+
+func moreUrgent(a, b *queued) bool {
+	x, y := corehelpers.PodPriority(a.pod), corehelpers.PodPriority(b.pod)
+	return x > y || x == y && a.since.Before(b.since)
+}
+
+func readyFirst(a, b *queued) bool { return a.ready.Before(b.ready) }
 
 // set adds a pod, or takes note of its change; a change of the pod itself may make it fit.
 func (q *queue) set(pod *corev1.Pod) {
@@ -64,18 +78,20 @@ func (q *queue) set(pod *corev1.Pod) {
 	defer q.mu.Unlock()
 	e := q.all[pod.UID]
 	if e == nil {
-		e = &queued{since: q.now(), index: -1}
+		e = &queued{pod: pod, since: q.now()}
 		q.all[pod.UID] = e
-		e.pod = pod
-		q.activate(e)
+		q.stand(e, active)
 		return
 	}
 	changed := e.pod.Generation != pod.Generation || !mapsEqual(e.pod.Labels, pod.Labels)
 	e.pod = pod
-	if _, waits := q.stuck[pod.UID]; waits && changed {
-		q.release(e)
-	} else if e.index >= 0 {
+	switch {
+	case e.standing == active:
 		heap.Fix(&q.active, e.index)
+	case changed && e.standing == stuck:
+		q.release(e)
+	case changed && e.standing == flying:
+		e.missed = anyChange
 	}
 }
 
@@ -83,55 +99,83 @@ func (q *queue) set(pod *corev1.Pod) {
 func (q *queue) remove(uid types.UID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	e := q.all[uid]
-	if e == nil {
-		return
-	}
-	delete(q.all, uid)
-	delete(q.stuck, uid)
-	delete(q.backoff, uid)
-	if e.index >= 0 {
-		heap.Remove(&q.active, e.index)
+	if e := q.all[uid]; e != nil {
+		q.leave(e)
+		delete(q.inAir, uid)
+		delete(q.all, uid)
 	}
 }
 
-// happened moves the pods that a change may help.
-func (q *queue) happened(c change) {
+// happened lets the pods be tried again that a change may help; helps is asked about those
+// that wait for a change of this sort.
+func (q *queue) happened(c change, helps func(failure) bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.inFlight != nil {
-		q.missed |= c
+	for _, e := range q.inAir {
+		e.missed |= c
 	}
 	for _, e := range q.stuck {
-		if e.wakes&c != 0 {
+		if e.failure.wakes&c != 0 && helps(e.failure) {
 			q.release(e)
 		}
 	}
 }
 
+// try lets one pod be tried again.
+func (q *queue) try(uid types.UID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e := q.all[uid]; e != nil && e.standing == stuck {
+		q.release(e)
+	}
+}
+
 // release lets a waiting pod be tried again once its backoff has passed.
 func (q *queue) release(e *queued) {
-	delete(q.stuck, e.pod.UID)
 	if q.now().Before(e.ready) {
-		q.backoff[e.pod.UID] = e
-		q.notify() // the loop sets its timer
+		q.stand(e, backing)
+	} else {
+		q.stand(e, active)
+	}
+}
+
+// stand moves a pod within the queue.
+func (q *queue) stand(e *queued, to standing) {
+	q.leave(e)
+	e.standing = to
+	switch to {
+	case active:
+		heap.Push(&q.active, e)
+	case backing:
+		heap.Push(&q.backing, e)
+	case erred:
+		heap.Push(&q.erred, e)
+	case stuck:
+		q.stuck[e.pod.UID] = e
+		return
+	case flying:
+		e.missed = 0
+		q.inAir[e.pod.UID] = e
 		return
 	}
-	q.activate(e)
-}
-
-func (q *queue) activate(e *queued) {
-	delete(q.backoff, e.pod.UID)
-	if e.index < 0 {
-		heap.Push(&q.active, e)
-	}
-	q.notify()
-}
-
-func (q *queue) notify() {
 	select {
 	case q.wake <- struct{}{}:
 	default: // it is awake already
+	}
+}
+
+func (q *queue) leave(e *queued) {
+	switch e.standing {
+	case active:
+		q.active.remove(e)
+	case backing:
+		q.backing.remove(e)
+	case erred:
+		q.erred.remove(e)
+	case stuck:
+		delete(q.stuck, e.pod.UID)
+	case flying:
+		delete(q.inAir, e.pod.UID)
 	}
 }
 
@@ -141,78 +185,93 @@ func (q *queue) next() (e *queued, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.now()
-	for _, b := range q.backoff {
-		if !now.Before(b.ready) {
-			q.activate(b)
-		} else if d := b.ready.Sub(now); wait == 0 || d < wait {
-			wait = d
+	for _, h := range []*queueHeap{&q.backing, &q.erred} {
+		for h.Len() > 0 && !now.Before(h.all[0].ready) {
+			q.stand(h.all[0], active)
 		}
 	}
-	if q.active.Len() == 0 {
-		return nil, wait
+	switch {
+	case q.active.Len() > 0:
+		e = q.active.all[0]
+	case q.backing.Len() > 0:
+		e = q.backing.all[0]
+	case q.erred.Len() > 0:
+		return nil, q.erred.all[0].ready.Sub(now)
+	default:
+		return nil, 0
 	}
-	e = heap.Pop(&q.active).(*queued)
 	e.attempts++
-	q.inFlight, q.missed = e, 0
+	q.stand(e, flying)
 	return e, 0
 }
 
-// done ends the attempt that next began; failed ones wait for the changes in wakes.
-func (q *queue) done(e *queued, failed bool, wakes change) {
+// failed ends the attempt that next began: the pod waits for a change that may help. One
+// that came meanwhile counts.
+func (q *queue) failed(e *queued, f failure) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	missed := q.missed
-	if q.inFlight == e {
-		q.inFlight = nil
-	}
-	if !failed || q.all[e.pod.UID] != e {
+	if q.all[e.pod.UID] != e || e.standing != flying {
 		return
 	}
-	q.park(e, wakes, missed)
-}
-
-// again puts back a pod whose binding failed.
-func (q *queue) again(pod *corev1.Pod) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if e := q.all[pod.UID]; e != nil && e.index < 0 && q.stuck[pod.UID] == nil && q.backoff[pod.UID] == nil {
-		q.park(e, anyChange, anyChange)
-	}
-}
-
-// park makes a pod wait; a change that happened meanwhile and may help counts as come.
-func (q *queue) park(e *queued, wakes, missed change) {
-	pause := firstBackoff << min(e.attempts-1, 10)
-	e.ready = q.now().Add(min(pause, mostBackoff))
-	e.wakes = wakes
-	q.stuck[e.pod.UID] = e
-	if wakes&missed != 0 {
+	e.failure = f
+	missed := e.missed
+	q.pause(e)
+	q.stand(e, stuck)
+	if f.wakes&missed != 0 {
 		q.release(e)
 	}
 }
 
-// activeHeap orders by priority, then by age.
-type activeHeap []*queued
+// again puts back a pod whose decision could not be written.
+func (q *queue) again(e *queued) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.all[e.pod.UID] == e && e.standing == flying {
+		q.pause(e)
+		q.stand(e, erred)
+	}
+}
 
-func (h activeHeap) Len() int { return len(h) }
-func (h activeHeap) Less(i, j int) bool {
-	a, b := corehelpers.PodPriority(h[i].pod), corehelpers.PodPriority(h[j].pod)
-	return a > b || a == b && h[i].since.Before(h[j].since)
+func (q *queue) pause(e *queued) {
+	e.ready = q.now().Add(min(firstBackoff<<min(e.attempts-1, 10), mostBackoff))
 }
-func (h activeHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+
+// latest is the pod as it is now.
+func (q *queue) latest(e *queued) *corev1.Pod {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return e.pod
 }
-func (h *activeHeap) Push(x any) {
+
+// queueHeap keeps the pod that comes first at the front.
+type queueHeap struct {
+	all    []*queued
+	before func(a, b *queued) bool
+}
+
+func (h *queueHeap) Len() int           { return len(h.all) }
+func (h *queueHeap) Less(i, j int) bool { return h.before(h.all[i], h.all[j]) }
+func (h *queueHeap) Swap(i, j int) {
+	h.all[i], h.all[j] = h.all[j], h.all[i]
+	h.all[i].index, h.all[j].index = i, j
+}
+
+func (h *queueHeap) Push(x any) {
 	e := x.(*queued)
-	e.index = len(*h)
-	*h = append(*h, e)
+	e.index = len(h.all)
+	h.all = append(h.all, e)
 }
-func (h *activeHeap) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	e.index = -1
+
+func (h *queueHeap) Pop() any {
+	last := len(h.all) - 1
+	e := h.all[last]
+	h.all[last] = nil
+	h.all = h.all[:last]
 	return e
+}
+
+func (h *queueHeap) remove(e *queued) {
+	if e.index < len(h.all) && h.all[e.index] == e {
+		heap.Remove(h, e.index)
+	}
 }

@@ -1,9 +1,11 @@
 // Package scheduler gives each pod a node.
 //
 // The one idea: the cluster is kept as columns of integers that change with each event
-// (state.go); a decision is a pure walk over them (decide.go: filters refuse nodes,
-// scorers rank the rest). Around it, thin: a queue of pods that wait, and a binder that
-// writes the decision while the next is taken, the pod already counted on its node.
+// (state.go), and pods that are alike are looked at together (class.go), so that a decision
+// costs what changed since the last one. What evicting others could do is tried on the same
+// columns (preempt.go). Around it, thin: a queue of pods that wait, each for the changes
+// that may help it (queue.go, hints.go), and writers that carry out a decision while the
+// next is taken, the pod already counted on its node (bind.go, evict.go).
 //
 // Used by cluster; meets the rest through the API alone.
 package scheduler
@@ -20,8 +22,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-	appslisters "k8s.io/client-go/listers/apps/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	policylisters "k8s.io/client-go/listers/policy/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 )
@@ -29,8 +31,8 @@ import (
 // Name is the scheduler that pods name in spec.schedulerName by default.
 const Name = corev1.DefaultSchedulerName
 
-// maxBinds bounds the bindings that are being written.
-const maxBinds = 64
+// maxWrites bounds the decisions that are being written.
+const maxWrites = 64
 
 // Config of a Scheduler.
 type Config struct {
@@ -47,17 +49,22 @@ type Scheduler struct {
 	client     kubernetes.Interface
 	recorder   record.EventRecorder
 	log        *slog.Logger
-	synced     []cache.InformerSynced
+	now        func() time.Time
+	synced     []cache.InformerSynced // needed for any decision
+	storage    []cache.InformerSynced // needed for pods with claims
 	namespaces corelisters.NamespaceLister
-	services   corelisters.ServiceLister
-	replicas   appslisters.ReplicaSetLister
 	pods       corelisters.PodLister
+	budgets    policylisters.PodDisruptionBudgetLister
+	owners     owners
 
-	queue *queue
-	rnd   *rand.Rand
-	mu    sync.Mutex // guards state
-	state *state
-	binds chan struct{} // one token for each binding being written
+	queue   *queue
+	rnd     *rand.Rand
+	mu      sync.Mutex // guards state and spreads
+	state   *state
+	spreads map[spreadKey][]constraint
+	writes  chan struct{} // one token for each decision being written
+	writers sync.WaitGroup
+	waiting waiting // for volumes
 }
 
 // New registers the scheduler's informers.
@@ -73,34 +80,55 @@ func New(cfg Config) (*Scheduler, error) {
 	}
 	core := cfg.Informers.Core().V1()
 	s := &Scheduler{
-		client: cfg.Client, recorder: cfg.Recorder, log: cfg.Log,
-		namespaces: core.Namespaces().Lister(), services: core.Services().Lister(), pods: core.Pods().Lister(),
-		replicas: cfg.Informers.Apps().V1().ReplicaSets().Lister(),
-		queue:    newQueue(cfg.Now), rnd: rand.New(rand.NewPCG(cfg.Seed, 0)), //nolint:gosec // a choice among equals
-		binds: make(chan struct{}, maxBinds),
+		client: cfg.Client, recorder: cfg.Recorder, log: cfg.Log, now: cfg.Now,
+		namespaces: core.Namespaces().Lister(), pods: core.Pods().Lister(),
+		budgets: cfg.Informers.Policy().V1().PodDisruptionBudgets().Lister(), owners: newOwners(cfg.Informers),
+		queue: newQueue(cfg.Now), rnd: rand.New(rand.NewPCG(cfg.Seed, 0)), //nolint:gosec // a choice among equals
+		spreads: map[spreadKey][]constraint{}, writes: make(chan struct{}, maxWrites),
 	}
 	s.state = newState(s.namespaceLabels)
+	if err := s.watch(cfg.Informers); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// watch registers what the scheduler follows. Pods that use no claims do not wait for the
+// kinds of storage.
+func (s *Scheduler) watch(f informers.SharedInformerFactory) error {
+	core, apps, storage := f.Core().V1(), f.Apps().V1(), f.Storage().V1()
+	forget := func(any) { s.selectorChanged() }
+	owner := cache.ResourceEventHandlerFuncs{AddFunc: forget, DeleteFunc: forget}
+	vol := s.volumeHandler()
 	for _, h := range []struct {
+		into     *[]cache.InformerSynced
 		informer cache.SharedIndexInformer
 		handler  cache.ResourceEventHandler
 	}{
-		{core.Pods().Informer(), s.podHandler()},
-		{core.Nodes().Informer(), s.nodeHandler()},
-		{core.Namespaces().Informer(), s.namespaceHandler()},
-		{core.Services().Informer(), nil},
-		{cfg.Informers.Apps().V1().ReplicaSets().Informer(), nil},
+		{&s.synced, core.Nodes().Informer(), handler(s.nodeChanged, s.nodeDeleted)},
+		{&s.synced, core.Pods().Informer(), handler(s.podChanged, s.podGone)},
+		{&s.synced, core.Namespaces().Informer(), handler(s.namespaceChanged, func(*corev1.Namespace) {})},
+		{&s.synced, core.Services().Informer(), handler(s.serviceChanged, func(*corev1.Service) { s.selectorChanged() })},
+		{&s.synced, core.ReplicationControllers().Informer(), owner},
+		{&s.synced, apps.ReplicaSets().Informer(), owner},
+		{&s.synced, apps.StatefulSets().Informer(), owner},
+		{&s.synced, f.Policy().V1().PodDisruptionBudgets().Informer(), cache.ResourceEventHandlerFuncs{}},
+		{&s.storage, core.PersistentVolumeClaims().Informer(), vol},
+		{&s.storage, core.PersistentVolumes().Informer(), vol},
+		{&s.storage, storage.StorageClasses().Informer(), vol},
+		{&s.storage, storage.CSINodes().Informer(), vol},
+		{&s.storage, storage.CSIDrivers().Informer(), vol},
+		{&s.storage, storage.CSIStorageCapacities().Informer(), vol},
+		{&s.storage, storage.VolumeAttachments().Informer(), vol},
 	} {
-		if h.handler == nil {
-			s.synced = append(s.synced, h.informer.HasSynced)
-			continue
-		}
 		registration, err := h.informer.AddEventHandler(h.handler)
 		if err != nil {
-			return nil, fmt.Errorf("watch for scheduling: %w", err)
+			return fmt.Errorf("watch for scheduling: %w", err)
 		}
-		s.synced = append(s.synced, registration.HasSynced)
+		*h.into = append(*h.into, registration.HasSynced)
 	}
-	return s, nil
+	s.state.volumes.follow(f)
+	return nil
 }
 
 // Run decides on pods until ctx ends.
@@ -108,14 +136,14 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), s.synced...) {
 		return ctx.Err()
 	}
-	var binding sync.WaitGroup
-	defer binding.Wait()
+	defer s.writers.Wait()
+	s.writers.Go(func() { s.awaitStorage(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		e, wait := s.queue.next()
 		if e != nil {
-			s.attempt(ctx, e, &binding)
+			s.attempt(ctx, e)
 			continue
 		}
 		var expires <-chan time.Time
@@ -132,30 +160,43 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	return nil
 }
 
-// attempt decides on one pod and begins to write the decision.
-func (s *Scheduler) attempt(ctx context.Context, e *queued, binding *sync.WaitGroup) {
-	pod := e.pod
-	defaults := s.spreadSelector(pod)
+func (s *Scheduler) awaitStorage(ctx context.Context) {
+	if !cache.WaitForCacheSync(ctx.Done(), s.storage...) {
+		return
+	}
 	s.mu.Lock()
-	d := s.state.decide(s.state.place(pod, defaults), s.rnd)
-	if d.node != "" {
-		s.state.addPod(pod, d.node) // assumed: the next decision counts it
-	}
+	s.state.volumes.synced = true
 	s.mu.Unlock()
-	s.queue.done(e, d.node == "", d.wakes())
-	if d.node == "" {
-		s.refused(ctx, pod, d)
+	s.happened(volumeChanged, always)
+}
+
+// attempt decides on one pod and begins to write the decision.
+func (s *Scheduler) attempt(ctx context.Context, e *queued) {
+	pod := s.queue.latest(e)
+	s.mu.Lock()
+	p := s.state.place(pod, s.spreadDefaults(pod))
+	d := s.state.decide(p, s.rnd)
+	if d.node != "" {
+		s.state.assume(p, d.node) // the next decision counts it
+		s.mu.Unlock()
+		s.write(ctx, func() { s.bind(ctx, e, p, d.node) })
 		return
 	}
+	o := s.refusal(p, d)
+	s.mu.Unlock()
+	s.write(ctx, func() { s.refuse(ctx, e, o) })
+}
+
+// write does its work beside the loop, with so many others at most.
+func (s *Scheduler) write(ctx context.Context, work func()) {
 	select {
-	case s.binds <- struct{}{}:
+	case s.writes <- struct{}{}:
+		s.writers.Go(func() {
+			defer func() { <-s.writes }()
+			work()
+		})
 	case <-ctx.Done():
-		return
 	}
-	binding.Go(func() {
-		defer func() { <-s.binds }()
-		s.bind(ctx, pod, d.node)
-	})
 }
 
 func (s *Scheduler) namespaceLabels(name string) map[string]string {
@@ -164,4 +205,33 @@ func (s *Scheduler) namespaceLabels(name string) map[string]string {
 		return nil // gone; its pods match no namespace selector
 	}
 	return ns.Labels
+}
+
+// spreadKey is a group of pods and the owner they have.
+type spreadKey struct {
+	group *group
+	owner string
+}
+
+// maxSpreads bounds what is remembered of which pods belong together.
+const maxSpreads = 10_000
+
+// spreadDefaults are the built-in constraints for a pod without its own.
+func (s *Scheduler) spreadDefaults(pod *corev1.Pod) []constraint {
+	if len(pod.Spec.TopologySpreadConstraints) > 0 {
+		return nil
+	}
+	key := spreadKey{group: s.state.groupOf(pod), owner: ownerKey(pod)}
+	known, ok := s.spreads[key]
+	if ok {
+		return known
+	}
+	if selector := s.owners.selector(pod); !selector.Empty() {
+		known = defaultConstraints(pod.Namespace, selector)
+	}
+	if len(s.spreads) >= maxSpreads {
+		clear(s.spreads)
+	}
+	s.spreads[key] = known
+	return known
 }

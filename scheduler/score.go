@@ -7,23 +7,144 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// scoreTaints prefers nodes with fewer PreferNoSchedule taints that the pod does not tolerate.
-func scoreTaints(_ *state, p *placement, in []int, out []int64) {
-	for k, i := range in {
-		out[k] = p.class.verdicts[i].avoid
+// What each scorer's 0 to 100 counts.
+const (
+	weightTaints   = 3
+	weightNode     = 2 // node affinity
+	weightSpread   = 2
+	weightAffinity = 2
+)
+
+// leastAllocated prefers nodes with the larger share of CPU and memory left.
+func leastAllocated(s *state, i int, r request) int64 {
+	var sum, weights int64
+	for _, one := range [2]struct{ have, used int64 }{
+		{s.resources.have[cpuID][i], s.resources.scoreCPU[i] + r.scoreCPU},
+		{s.resources.have[memoryID][i], s.resources.scoreBytes[i] + r.scoreBytes},
+	} {
+		if one.have == 0 {
+			continue
+		}
+		weights++
+		if one.used <= one.have {
+			sum += (one.have - one.used) * 100 / one.have
+		}
 	}
-	normalize(out, true)
+	if weights == 0 {
+		return 0
+	}
+	return sum / weights
+}
+
+// balanced prefers nodes whose CPU and memory the pod brings to a like share of use: 75
+// when it changes nothing, less when they grow apart. Not asked for pods without requests.
+func balanced(s *state, i int, r request) int64 {
+	cpu, memory := s.resources.have[cpuID][i], s.resources.have[memoryID][i]
+	usedCPU, usedMemory := s.resources.used[cpuID][i], s.resources.used[memoryID][i]
+	with := balance(usedCPU+r.of(cpuID), cpu, usedMemory+r.of(memoryID), memory)
+	return 50 + (50+with-balance(usedCPU, cpu, usedMemory, memory))/2
+}
+
+func balance(usedCPU, cpu, usedMemory, memory int64) int64 {
+	if cpu == 0 || memory == 0 {
+		return 100
+	}
+	a := min(1, float64(usedCPU)/float64(cpu))
+	b := min(1, float64(usedMemory)/float64(memory))
+	return int64((1 - math.Abs((a-b)/2)) * 100)
+}
+
+// Image sizes between which having an image counts from nothing to all.
+const (
+	smallImage = 23 * 1024 * 1024
+	largeImage = 1000 * 1024 * 1024
+)
+
+// imageScore prefers nodes that have the pod's images, the larger and the more widely
+// spread the better (so that one node with an image does not draw all pods).
+func imageScore(s *state, i int, k *class) int64 {
+	var sum int64
+	for n, name := range k.images {
+		if k.having[n] == 0 {
+			continue
+		}
+		if size, ok := s.images[i][name]; ok {
+			sum += int64(float64(size) * (float64(k.having[n]) / float64(k.nodes)))
+		}
+	}
+	most := int64(largeImage) * int64(len(k.images))
+	if sum < smallImage {
+		return 0
+	}
+	return 100 * (min(sum, most) - smallImage) / (most - smallImage)
+}
+
+// imagesMoved brings up to date how many nodes have the images, and tells whether that changed.
+func (k *class) imagesMoved(s *state) bool {
+	moved, any := k.having == nil && len(k.images) > 0, false
+	if moved {
+		k.having = make([]int32, len(k.images))
+	}
+	for n, name := range k.images {
+		now := s.imageNodes[name]
+		moved = moved || now != k.having[n]
+		any = any || now > 0
+		k.having[n] = now
+	}
+	if any && k.nodes != s.nodeCount {
+		moved = true
+	}
+	k.nodes = s.nodeCount
+	return moved
+}
+
+func imagesOf(pod *corev1.Pod) []string {
+	var names []string
+	eachImage(pod, func(name string) { names = append(names, normalizedImage(name)) })
+	return names
+}
+
+func appendImages(buf []byte, pod *corev1.Pod) []byte {
+	eachImage(pod, func(name string) { buf = appendString(buf, name) })
+	return buf
+}
+
+func eachImage(pod *corev1.Pod, f func(name string)) {
+	for i := range pod.Spec.InitContainers {
+		f(pod.Spec.InitContainers[i].Image)
+	}
+	for i := range pod.Spec.Containers {
+		f(pod.Spec.Containers[i].Image)
+	}
+	for i := range pod.Spec.Volumes {
+		if image := pod.Spec.Volumes[i].Image; image != nil {
+			f(image.Reference)
+		}
+	}
+}
+
+// normalizedImage adds the tag that an image without one means.
+func normalizedImage(name string) string {
+	if strings.LastIndex(name, ":") <= strings.LastIndex(name, "/") {
+		return name + ":latest"
+	}
+	return name
+}
+
+// scoreTaints prefers nodes with fewer PreferNoSchedule taints that the pod does not tolerate.
+func scoreTaints(p *placement, in []int32, one []int64) {
+	for k, i := range in {
+		one[k] = int64(p.static.verdicts[i].avoid)
+	}
+	normalize(one, true)
 }
 
 // scoreNodeAffinity prefers nodes that match more weight of preferred node affinity.
-func scoreNodeAffinity(_ *state, p *placement, in []int, out []int64) {
-	if p.class.preferred == nil {
-		return
-	}
+func scoreNodeAffinity(p *placement, in []int32, one []int64) {
 	for k, i := range in {
-		out[k] = p.class.verdicts[i].prefer
+		one[k] = int64(p.static.verdicts[i].prefer)
 	}
-	normalize(out, false)
+	normalize(one, false)
 }
 
 // normalize scales to 0..100 by the greatest value; reverse makes the least the best.
@@ -43,97 +164,4 @@ func normalize(out []int64, reverse bool) {
 			out[k] = 100 * v / most
 		}
 	}
-}
-
-// scoreLeastAllocated prefers nodes with the larger share of CPU and memory left.
-func scoreLeastAllocated(s *state, p *placement, in []int, out []int64) {
-	cpu, memory := s.resources.have[corev1.ResourceCPU], s.resources.have[corev1.ResourceMemory]
-	for k, i := range in {
-		var sum, weights int64
-		for _, r := range [2]struct{ have, used int64 }{
-			{cpu[i], s.resources.scoreCPU[i] + p.request.scoreCPU},
-			{memory[i], s.resources.scoreMB[i] + p.request.scoreMB},
-		} {
-			if r.have == 0 {
-				continue
-			}
-			weights++
-			if r.used <= r.have {
-				sum += (r.have - r.used) * 100 / r.have
-			}
-		}
-		if weights > 0 {
-			out[k] = sum / weights
-		}
-	}
-}
-
-// scoreBalanced prefers nodes whose CPU and memory would be used to a like share.
-func scoreBalanced(s *state, p *placement, in []int, out []int64) {
-	for k, i := range in {
-		var shares []float64
-		for _, name := range [2]corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			have := s.resources.have[name][i]
-			if have == 0 {
-				continue
-			}
-			used := s.resources.used[name][i] + p.request.amounts[name]
-			shares = append(shares, min(1, float64(used)/float64(have)))
-		}
-		deviation := 0.0
-		if len(shares) == 2 {
-			deviation = math.Abs(shares[0]-shares[1]) / 2
-		}
-		out[k] = int64((1 - deviation) * 100)
-	}
-}
-
-// Image sizes between which having an image counts from nothing to all.
-const (
-	smallImage = 23 * 1024 * 1024
-	largeImage = 1000 * 1024 * 1024
-)
-
-// scoreImages prefers nodes that have the pod's images, the larger and the more widely
-// spread the better (so that one node with an image does not draw all pods).
-func scoreImages(s *state, p *placement, in []int, out []int64) {
-	var names []string
-	for _, list := range [][]corev1.Container{p.pod.Spec.InitContainers, p.pod.Spec.Containers} {
-		for _, c := range list {
-			names = append(names, normalizedImage(c.Image))
-		}
-	}
-	having := make([]int64, len(names))
-	for i, images := range s.images {
-		if s.nodes[i] == nil {
-			continue
-		}
-		for n, name := range names {
-			if _, ok := images[name]; ok {
-				having[n]++
-			}
-		}
-	}
-	most := int64(largeImage * len(names))
-	for k, i := range in {
-		var sum int64
-		for n, name := range names {
-			sum += int64(float64(s.images[i][name]) * float64(having[n]) / float64(s.nodeCount))
-		}
-		switch {
-		case sum < smallImage:
-		case sum > most:
-			out[k] = 100
-		default:
-			out[k] = 100 * (sum - smallImage) / (most - smallImage)
-		}
-	}
-}
-
-// normalizedImage adds the tag that an image without one means.
-func normalizedImage(name string) string {
-	if strings.LastIndex(name, ":") <= strings.LastIndex(name, "/") {
-		return name + ":latest"
-	}
-	return name
 }

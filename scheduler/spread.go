@@ -2,7 +2,7 @@ package scheduler
 
 import (
 	"math"
-	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +18,7 @@ type constraint struct {
 	set         *term
 	honorTaints bool
 	allNodes    bool // node affinity is ignored
+	builtIn     bool // one that pods without their own get: nodes without the key are ranked too
 }
 
 const (
@@ -25,26 +26,13 @@ const (
 	reasonSpreadLabel = "node(s) didn't match pod topology spread constraints (missing required label)"
 )
 
-// constraints reads a pod's own constraints; a pod that has none is spread softly over
-// hosts and zones from the pods that defaults selects.
-func constraints(pod *corev1.Pod, defaults labels.Selector) (hard, soft []constraint) {
-	for i := range pod.Spec.TopologySpreadConstraints {
-		c := &pod.Spec.TopologySpreadConstraints[i]
-		one := newConstraint(pod, c)
-		if c.WhenUnsatisfiable == corev1.DoNotSchedule {
-			hard = append(hard, one)
-		} else {
-			soft = append(soft, one)
-		}
-	}
-	if len(pod.Spec.TopologySpreadConstraints) > 0 || defaults == nil || defaults.Empty() {
-		return hard, soft
-	}
-	set := &term{selector: defaults, namespaces: []string{pod.Namespace}}
+// defaultConstraints spread the pods that a selector selects softly over hosts and zones.
+func defaultConstraints(namespace string, selector labels.Selector) []constraint {
+	set := &term{selector: selector, namespaces: []string{namespace}, living: true}
 	set.key = termKey(set)
-	return nil, []constraint{
-		{key: corev1.LabelHostname, maxSkew: 3, minDomains: 1, set: set},
-		{key: corev1.LabelTopologyZone, maxSkew: 5, minDomains: 1, set: set},
+	return []constraint{
+		{key: corev1.LabelHostname, maxSkew: 3, minDomains: 1, set: set, builtIn: true},
+		{key: corev1.LabelTopologyZone, maxSkew: 5, minDomains: 1, set: set, builtIn: true},
 	}
 }
 
@@ -60,7 +48,7 @@ func newConstraint(pod *corev1.Pod, c *corev1.TopologySpreadConstraint) constrai
 			}
 		}
 	}
-	set := &term{selector: selector, namespaces: []string{pod.Namespace}}
+	set := &term{selector: selector, namespaces: []string{pod.Namespace}, living: true}
 	set.key = termKey(set)
 	one := constraint{key: c.TopologyKey, maxSkew: c.MaxSkew, minDomains: 1, set: set}
 	if c.MinDomains != nil {
@@ -74,117 +62,185 @@ func newConstraint(pod *corev1.Pod, c *corev1.TopologySpreadConstraint) constrai
 	return one
 }
 
-// counts whether a node's pods count for the constraint of a pod.
-func (c *constraint) counts(p *placement, i int) bool {
-	v := p.class.verdicts[i]
-	return (c.allNodes || v.affinity) && (!c.honorTaints || v.taints)
+// includes names the set of nodes whose pods count for a constraint of a pod.
+func (c *constraint) includes(p *placement, all []constraint) string {
+	key := strconv.AppendUint(make([]byte, 0, 64), uint64(p.static.id), 36)
+	if c.allNodes {
+		key = append(key, '*')
+	}
+	if c.honorTaints {
+		key = append(key, '!')
+	}
+	if !c.builtIn {
+		for i := range all {
+			key = append(append(key, ' '), all[i].key...)
+		}
+	}
+	return string(key)
 }
 
-// labelled says whether a node has the keys of all constraints: one that lacks a key is
-// in no domain at all.
-func labelled(s *state, all []constraint) []bool {
+// included says of each node whether its pods count for a constraint of a pod.
+func (c *constraint) included(s *state, p *placement, all []constraint) []bool {
 	in := make([]bool, len(s.nodes))
-	for i := range in {
-		in[i] = s.nodes[i] != nil
+	for i, n := range s.nodes {
+		v := &p.static.verdicts[i]
+		in[i] = n != nil && (c.allNodes || v.affinity) && (!c.honorTaints || v.taints)
 	}
-	for _, c := range all {
-		for i, id := range s.domainsOf(c.key).of {
+	if c.builtIn {
+		return in
+	}
+	for n := range all { // a node that lacks a key is in no domain at all
+		for i, id := range s.domainsOf(all[n].key).of {
 			in[i] = in[i] && id >= 0
 		}
 	}
 	return in
 }
 
-func filterSpread(s *state, p *placement, in []bool, no func(int, string, bool)) {
-	if len(p.hard) == 0 {
-		return
-	}
-	usable := labelled(s, p.hard)
-	type sums struct {
-		domains *domains
-		counts  []int32
-		least   int32
-	}
-	all := make([]sums, len(p.hard))
-	for n := range p.hard {
-		c := &p.hard[n]
-		d := s.domainsOf(c.key)
-		counts, present := d.sum(s.terms.of(c.set, s).perNode, func(i int) bool { return usable[i] && c.counts(p, i) })
-		all[n] = sums{d, counts, leastOf(counts, present, c.minDomains)}
-	}
-	for i, ok := range in {
-		if !ok {
-			continue
-		}
-		for n, sum := range all {
-			id := sum.domains.of[i]
-			if id < 0 {
-				no(i, reasonSpreadLabel, true)
-				break
-			}
-			if sum.counts[id]+p.hard[n].self-sum.least > p.hard[n].maxSkew {
-				no(i, reasonSpread, false)
-				break
-			}
-		}
-	}
+func (c *constraint) sums(s *state, p *placement, all []constraint) *sums {
+	return s.sumsOf(s.terms.of(c.set, s), c.key, c.includes(p, all), func() []bool { return c.included(s, p, all) })
 }
 
-// leastOf is the count of the emptiest domain, 0 when there are fewer than minDomains.
-func leastOf(counts []int32, present []bool, minDomains int32) int32 {
-	least, n := int32(math.MaxInt32), int32(0)
-	for id, ok := range present {
-		if ok {
-			n++
-			least = min(least, counts[id])
+// hardSpread is a required constraint ready to be asked about nodes.
+type hardSpread struct {
+	*sums
+	most int32 // a domain with more pods than this is too full
+}
+
+func (s *state) hardSpreads(p *placement) []hardSpread {
+	all := make([]hardSpread, len(p.shape.hard))
+	for n := range p.shape.hard {
+		c := &p.shape.hard[n]
+		sums := c.sums(s, p, p.shape.hard)
+		all[n] = hardSpread{sums, c.maxSkew - c.self + sums.least(c.minDomains)}
+	}
+	return all
+}
+
+// spreadRefuses gives the reason why constraints refuse a node, "" when they do not.
+func spreadRefuses(all []hardSpread, i int) (reason string, stuck bool) {
+	for n := range all {
+		switch have, inDomain := all[n].at(i); {
+		case !inDomain:
+			return reasonSpreadLabel, true
+		case have > all[n].most:
+			return reasonSpread, false
 		}
 	}
-	if n < minDomains || n == 0 {
+	return "", false
+}
+
+// least is the count of the emptiest domain, 0 when there are fewer than minDomains.
+func (v *sums) least(minDomains int32) int32 {
+	if v.present == 0 || v.present < int(minDomains) {
 		return 0
+	}
+	least := int32(math.MaxInt32)
+	for id, nodes := range v.nodes {
+		if nodes > 0 {
+			least = min(least, v.counts[id])
+		}
 	}
 	return least
 }
 
-func scoreSpread(s *state, p *placement, in []int, out []int64) {
-	if len(p.soft) == 0 {
-		return
-	}
-	usable := labelled(s, p.soft)
-	if !slices.ContainsFunc(in, func(i int) bool { return usable[i] }) {
-		return
-	}
-	raw := make([]float64, len(in))
+// scoreSpread prefers nodes in domains with fewer of the pods to spread from.
+func scoreSpread(s *state, p *placement, in []int32, out []int64) {
+	usable := s.usable(p, in)
+	raw := s.scratch.floats(len(in))
 	for n := range p.soft {
 		c := &p.soft[n]
-		d := s.domainsOf(c.key)
-		counts, _ := d.sum(s.terms.of(c.set, s).perNode, func(i int) bool { return usable[i] && c.counts(p, i) })
-		seen := map[int32]bool{}
-		for _, i := range in {
-			if usable[i] {
-				seen[d.of[i]] = true
-			}
-		}
-		weight := math.Log(float64(len(seen) + 2))
+		tally := s.terms.of(c.set, s)
+		v := c.sums(s, p, p.soft)
+		weight := math.Log(float64(s.domainCount(c, v, in, usable) + 2))
+		skew := float64(c.maxSkew - 1)
 		for k, i := range in {
-			if usable[i] {
-				raw[k] += float64(counts[d.of[i]])*weight + float64(c.maxSkew-1)
+			if id := v.domains.of[i]; id < 0 || !usable[k] {
+				continue
+			} else if c.key == corev1.LabelHostname {
+				raw[k] += float64(tally.perNode[i])*weight + skew
+			} else {
+				raw[k] += float64(v.counts[id])*weight + skew
 			}
 		}
 	}
 	least, most := int64(math.MaxInt64), int64(0)
-	for k, i := range in {
-		if usable[i] {
-			v := int64(math.Round(raw[k]))
-			least, most = min(least, v), max(most, v)
+	for k := range in {
+		out[k] = int64(math.Round(raw[k]))
+		if usable[k] {
+			least, most = min(least, out[k]), max(most, out[k])
 		}
 	}
-	for k, i := range in {
+	for k := range in {
 		switch {
-		case !usable[i]:
+		case !usable[k]:
+			out[k] = 0
 		case most == 0:
 			out[k] = 100
 		default:
-			out[k] = 100 * (most + least - int64(math.Round(raw[k]))) / most
+			out[k] = 100 * (most + least - out[k]) / most
 		}
 	}
+}
+
+// usable says which nodes have all keys that the pod's own constraints name.
+func (s *state) usable(p *placement, in []int32) []bool {
+	usable := s.scratch.bools(len(in))
+	for k := range usable {
+		usable[k] = true
+	}
+	for n := range p.soft {
+		if p.soft[n].builtIn {
+			continue
+		}
+		of := s.domainsOf(p.soft[n].key).of
+		for k, i := range in {
+			usable[k] = usable[k] && of[i] >= 0
+		}
+	}
+	return usable
+}
+
+// domainCount is the number of domains among the nodes; those without the key are one.
+func (s *state) domainCount(c *constraint, v *sums, in []int32, usable []bool) int {
+	n := 0
+	if c.key == corev1.LabelHostname {
+		for _, ok := range usable {
+			if ok {
+				n++
+			}
+		}
+		return n
+	}
+	seen := s.scratch.seen(len(v.counts) + 1)
+	for k, i := range in {
+		if id := v.domains.of[i] + 1; usable[k] && !seen[id] {
+			seen[id] = true
+			n++
+		}
+	}
+	return n
+}
+
+// scratch is memory that one decision uses and the next uses again.
+type scratch struct {
+	flags, marks []bool
+	raw          []float64
+	total, one   []int64
+	left         []int32
+}
+
+func (s *scratch) bools(n int) []bool     { return zeroed(&s.flags, n) }
+func (s *scratch) seen(n int) []bool      { return zeroed(&s.marks, n) }
+func (s *scratch) floats(n int) []float64 { return zeroed(&s.raw, n) }
+func (s *scratch) totals(n int) []int64   { return zeroed(&s.total, n) }
+func (s *scratch) singles(n int) []int64  { return zeroed(&s.one, n) }
+
+func zeroed[T any](kept *[]T, n int) []T {
+	if cap(*kept) < n {
+		*kept = make([]T, n+n/4)
+	}
+	*kept = (*kept)[:n]
+	clear(*kept)
+	return *kept
 }

@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	corehelpers "k8s.io/component-helpers/scheduling/corev1"
 )
 
 // state is the cluster as the scheduler counts it. Nodes are numbered; what is asked of
@@ -14,42 +15,66 @@ import (
 // Every pod that has a node is counted once, also one that was assumed to be bound and
 // is not seen bound yet. Not safe for concurrent use: Scheduler guards it.
 type state struct {
-	index map[string]int // node name to number
-	nodes []*corev1.Node // nil: free number
-	free  []int
-	epoch []uint32 // of a node: grows when its labels, taints or schedulability change
+	index        map[string]int // node name to number
+	nodes        []*corev1.Node // nil: free number
+	free         []int
+	epoch        []uint32 // of a node: grows when its labels, taints or schedulability change
+	nodesVersion uint64   // grows with any epoch
+	nodeCount    int
+	changes      changes // nodes in whose columns something changed
 
 	resources  *columns
 	ports      []map[hostPort]int
 	images     []map[string]int64 // name to size
+	imageNodes map[string]int32   // name to number of nodes that have it
 	pods       map[types.UID]*counted
 	podsOnNode []map[types.UID]*counted
-	terms      *terms
 	unresolved map[string]map[types.UID]*counted // pods of nodes that are not known (yet), by node name
-	namespaces func(name string) map[string]string
-	static     *staticCache
+	groups     groups
+	terms      *terms
 	topology   map[string]*domains // by topology key
-	nodeCount  int
+	namespaces func(name string) map[string]string
+	nominated  nominations
+	priorities map[int32]int // counted pods by priority
+	volumes    *volumes
+
+	// Pods that are alike are looked at once.
+	statics map[string]*static
+	shapes  map[string]*shape
+	classes map[string]*class
+	serial  uint32
+	clock   uint64
+	scratch scratch
+	buf     []byte
 }
 
 // counted is a pod as it was added to the counts, so that it can be taken out again.
 type counted struct {
 	pod     *corev1.Pod
 	node    string
+	dying   bool
+	group   *group
 	request request
 	ports   []hostPort
 	own     []ownTerm
+	uses    []string // claims and volumes that volume filters count
 }
 
 func newState(namespaceLabels func(string) map[string]string) *state {
-	return &state{
+	s := &state{
 		index: map[string]int{}, resources: newColumns(), pods: map[types.UID]*counted{},
-		terms: newTerms(), unresolved: map[string]map[types.UID]*counted{},
-		namespaces: namespaceLabels, static: newStaticCache(),
+		imageNodes: map[string]int32{}, terms: newTerms(), unresolved: map[string]map[types.UID]*counted{},
+		topology: map[string]*domains{}, namespaces: namespaceLabels, nodesVersion: 1,
+		statics: map[string]*static{}, shapes: map[string]*shape{}, classes: map[string]*class{},
+		priorities: map[int32]int{},
+		groups:     groups{byKey: map[string]*group{}},
+		nominated:  nominations{node: map[types.UID]string{}, pods: map[string]map[types.UID]*counted{}},
 	}
+	s.volumes = newVolumes()
+	return s
 }
 
-// setNode adds or changes a node and tells whether that may let more pods fit.
+// setNode adds or changes a node.
 func (s *state) setNode(n *corev1.Node) {
 	i, known := s.index[n.Name]
 	if !known {
@@ -57,17 +82,24 @@ func (s *state) setNode(n *corev1.Node) {
 	}
 	old := s.nodes[i]
 	s.nodes[i] = n
+	changed := s.resources.setAllocatable(i, n.Status.Allocatable)
 	if old == nil || !sameForPlacement(old, n) {
 		s.epoch[i]++
-		s.static.changed()
+		s.nodesVersion++
+		changed = true
 	}
-	s.resources.setAllocatable(i, n.Status.Allocatable)
-	s.images[i] = imageSizes(n)
+	if old == nil || !sameImages(old, n) {
+		s.setImages(i, imageSizes(n))
+		changed = true
+	}
 	if !known {
 		for _, c := range s.unresolved[n.Name] {
 			s.count(i, c, 1)
 		}
 		delete(s.unresolved, n.Name)
+	}
+	if changed {
+		s.changes.note(i)
 	}
 }
 
@@ -102,12 +134,26 @@ func (s *state) removeNode(name string) {
 		s.waitForNode(c)
 	}
 	delete(s.index, name)
+	s.setImages(i, nil)
 	s.nodes[i] = nil
 	s.epoch[i]++
-	s.static.changed()
+	s.nodesVersion++
 	s.resources.clear(i)
 	s.free = append(s.free, i)
 	s.nodeCount--
+	s.changes.note(i)
+}
+
+func (s *state) setImages(i int, sizes map[string]int64) {
+	for name := range s.images[i] {
+		if s.imageNodes[name]--; s.imageNodes[name] <= 0 {
+			delete(s.imageNodes, name)
+		}
+	}
+	for name := range sizes {
+		s.imageNodes[name]++
+	}
+	s.images[i] = sizes
 }
 
 func (s *state) waitForNode(c *counted) {
@@ -119,18 +165,46 @@ func (s *state) waitForNode(c *counted) {
 	waiting[c.pod.UID] = c
 }
 
-// addPod counts a pod on its node; a pod counted before is counted anew.
-func (s *state) addPod(pod *corev1.Pod, node string) {
-	if old := s.pods[pod.UID]; old != nil {
-		if old.node == node && sameForCounting(old.pod, pod) {
-			old.pod = pod
-			return
-		}
+// addPod counts a pod on its node; a pod counted before is counted anew. It tells whether
+// the pod takes less of its node than before.
+func (s *state) addPod(pod *corev1.Pod, node string) (freed bool) {
+	old := s.pods[pod.UID]
+	if old != nil && old.node == node && s.sameForCounting(old, pod) {
+		old.pod = pod
+		return false
+	}
+	c := s.measure(pod, node)
+	if old != nil {
+		freed = old.node != node || takesLess(c.request, old.request)
 		s.removePod(pod.UID)
 	}
-	c := &counted{pod: pod, node: node, request: podRequest(pod), ports: hostPorts(pod), own: ownTerms(pod)}
-	s.pods[pod.UID] = c
-	if i, known := s.index[node]; known {
+	s.addCounted(c)
+	return freed
+}
+
+// assume counts a pod on a node before its binding is written.
+func (s *state) assume(p *placement, node string) {
+	s.addCounted(&counted{
+		pod: p.pod, node: node, dying: p.pod.DeletionTimestamp != nil, group: p.group, request: p.request,
+		ports: p.ports, own: p.shape.own, uses: volumeUses(p.pod),
+	})
+	s.unnominate(p.pod.UID)
+	s.volumes.choose(s, p, s.index[node])
+}
+
+// measure says what a pod would take of a node.
+func (s *state) measure(pod *corev1.Pod, node string) *counted {
+	return &counted{
+		pod: pod, node: node, dying: pod.DeletionTimestamp != nil, group: s.groupOf(pod), request: s.resources.podRequest(pod),
+		ports: hostPorts(pod), own: s.shapeOf(pod).own, uses: volumeUses(pod),
+	}
+}
+
+func (s *state) addCounted(c *counted) {
+	s.pods[c.pod.UID] = c
+	c.group.pods++
+	s.priorities[corehelpers.PodPriority(c.pod)]++
+	if i, known := s.index[c.node]; known {
 		s.count(i, c, 1)
 	} else {
 		s.waitForNode(c)
@@ -143,19 +217,27 @@ func (s *state) removePod(uid types.UID) {
 		return
 	}
 	delete(s.pods, uid)
+	priority := corehelpers.PodPriority(c.pod)
+	if s.priorities[priority]--; s.priorities[priority] == 0 {
+		delete(s.priorities, priority)
+	}
 	if i, known := s.index[c.node]; known {
 		s.count(i, c, -1)
-		return
+	} else {
+		delete(s.unresolved[c.node], uid)
+		if len(s.unresolved[c.node]) == 0 {
+			delete(s.unresolved, c.node)
+		}
 	}
-	delete(s.unresolved[c.node], uid)
-	if len(s.unresolved[c.node]) == 0 {
-		delete(s.unresolved, c.node)
+	if c.group.pods--; c.group.pods == 0 {
+		s.groups.idle++
 	}
 }
 
 // count adds (1) or takes out (-1) a pod's share of a node.
-func (s *state) count(i int, c *counted, sign int64) {
-	s.resources.add(i, c.request, sign)
+func (s *state) count(i int, c *counted, sign int32) {
+	s.changes.note(i)
+	s.resources.add(i, c.request, int64(sign))
 	for _, p := range c.ports {
 		if s.ports[i][p] += int(sign); s.ports[i][p] == 0 {
 			delete(s.ports[i], p)
@@ -166,7 +248,8 @@ func (s *state) count(i int, c *counted, sign int64) {
 	} else {
 		delete(s.podsOnNode[i], c.pod.UID)
 	}
-	s.terms.count(i, c, int32(sign), s.namespaces)
+	s.terms.count(i, c, sign)
+	s.volumes.count(i, c, sign)
 }
 
 // sameForPlacement: nothing changed that decides which pods a node takes, room aside.
@@ -179,9 +262,39 @@ func sameForPlacement(a, b *corev1.Node) bool {
 
 // sameForCounting: nothing changed that the counts depend on (a bound pod's labels and,
 // through resize, its requests can).
-func sameForCounting(a, b *corev1.Pod) bool {
-	return mapsEqual(a.Labels, b.Labels) && podRequest(a).equal(podRequest(b)) &&
-		(a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil)
+func (s *state) sameForCounting(c *counted, pod *corev1.Pod) bool {
+	return c.dying == (pod.DeletionTimestamp != nil) && mapsEqual(c.pod.Labels, pod.Labels) &&
+		(c.pod.Generation == pod.Generation && pod.Generation != 0 && sameResources(&c.pod.Status, &pod.Status) ||
+			s.sameDemand(c, pod))
+}
+
+func (s *state) sameDemand(c *counted, pod *corev1.Pod) bool {
+	return c.request.equal(s.resources.podRequest(pod)) && slices.Equal(c.ports, hostPorts(pod)) &&
+		slices.EqualFunc(c.own, s.shapeOf(pod).own, func(a, b ownTerm) bool { return a.key == b.key })
+}
+
+// sameResources: the statuses tell of no resources, or share what they tell.
+func sameResources(a, b *corev1.PodStatus) bool {
+	if a.Resources != b.Resources || len(a.AllocatedResources)+len(b.AllocatedResources) > 0 {
+		return false
+	}
+	for _, list := range [2][]corev1.ContainerStatus{a.ContainerStatuses, b.ContainerStatuses} {
+		for i := range list {
+			if list[i].Resources != nil || list[i].AllocatedResources != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func takesLess(now, before request) bool {
+	for _, a := range before.amounts {
+		if now.of(a.resource) < a.value {
+			return true
+		}
+	}
+	return false
 }
 
 func mapsEqual(a, b map[string]string) bool {
@@ -204,4 +317,10 @@ func imageSizes(n *corev1.Node) map[string]int64 {
 		}
 	}
 	return sizes
+}
+
+func sameImages(a, b *corev1.Node) bool {
+	return slices.EqualFunc(a.Status.Images, b.Status.Images, func(x, y corev1.ContainerImage) bool {
+		return x.SizeBytes == y.SizeBytes && slices.Equal(x.Names, y.Names)
+	})
 }

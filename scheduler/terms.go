@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,10 +13,8 @@ import (
 // A term names a set of pods (some labels, in some namespaces). Two sorts are counted,
 // per node: matching terms, by how many pods match (a constraint or affinity of the pod to
 // place looks at them), and owned terms, by how many pods carry the term themselves (their
-// anti-affinity refuses the pod to place when it matches).
-//
-// Counts are kept per node and summed to topology domains when a decision needs them:
-// a walk over integers, which is cheap beside keeping each topology right at each change.
+// anti-affinity refuses the pod to place when it matches). Sums over topology domains are
+// kept beside the counts (topology.go), right at each change.
 
 // term is a set of pods.
 type term struct {
@@ -23,16 +22,22 @@ type term struct {
 	selector          labels.Selector
 	namespaces        []string // these and
 	namespaceSelector labels.Selector
-	and               []*term // instead of all of the above: pods that match each of these
+	living            bool    // without pods that are being deleted
+	and               []*term // instead of selector and namespaces: pods that match each of these
 }
 
-func (t *term) matches(pod *corev1.Pod, namespaceLabels func(string) map[string]string) bool {
+func (t *term) matches(g *group, namespaceLabels func(string) map[string]string) bool {
 	if t.and != nil {
-		return !slices.ContainsFunc(t.and, func(one *term) bool { return !one.matches(pod, namespaceLabels) })
+		return !slices.ContainsFunc(t.and, func(one *term) bool { return !one.matches(g, namespaceLabels) })
 	}
-	inside := slices.Contains(t.namespaces, pod.Namespace) ||
-		t.namespaceSelector != nil && t.namespaceSelector.Matches(labels.Set(namespaceLabels(pod.Namespace)))
-	return inside && t.selector.Matches(labels.Set(pod.Labels))
+	inside := slices.Contains(t.namespaces, g.namespace) ||
+		t.namespaceSelector != nil && t.namespaceSelector.Matches(labels.Set(namespaceLabels(g.namespace)))
+	return inside && t.selector.Matches(labels.Set(g.labels))
+}
+
+// dynamic: which pods are in the set depends on labels of namespaces.
+func (t *term) dynamic() bool {
+	return t.namespaceSelector != nil || slices.ContainsFunc(t.and, (*term).dynamic)
 }
 
 // ownKind is what a pod's own term does to others.
@@ -45,29 +50,28 @@ const (
 	ownPreferredAnti ownKind = "preferanti" // repels by weight
 )
 
-// ownTerm is an affinity term that a counted pod carries.
+// ownTerm is an affinity term that a pod carries.
 type ownTerm struct {
 	kind        ownKind
 	topologyKey string
 	weight      int32
 	term        *term
+	key         string
 }
-
-func (o ownTerm) key() string { return string(o.kind) + "\x00" + o.topologyKey + "\x00" + o.term.key }
 
 // tally counts per node.
 type tally struct {
 	term    *term
 	perNode []int32
-	total   int32
+	sums    []*sums
 	used    uint64 // when it was last asked for
 }
 
 // ownedTally counts the pods that carry a term; weights are summed for preferred ones.
 type ownedTally struct {
 	ownTerm
-	perNode []int32 // pods, or their weights
-	total   int32   // pods
+	tally
+	pods int
 }
 
 // maxMatching bounds how many sets of pods are counted; the one not asked for the longest
@@ -75,14 +79,16 @@ type ownedTally struct {
 const maxMatching = 2000
 
 type terms struct {
-	size     int
-	clock    uint64
-	matching map[string]*tally
-	owned    map[string]*ownedTally
+	size         int
+	clock        uint64
+	matching     map[string]*tally
+	owned        map[string]*ownedTally
+	ownedVersion uint64 // grows when a term comes or goes
+	dynamic      bool   // a term with a namespace selector was seen
 }
 
 func newTerms() *terms {
-	return &terms{matching: map[string]*tally{}, owned: map[string]*ownedTally{}}
+	return &terms{matching: map[string]*tally{}, owned: map[string]*ownedTally{}, ownedVersion: 1}
 }
 
 func (t *terms) grow(size int) {
@@ -96,29 +102,35 @@ func (t *terms) grow(size int) {
 }
 
 // count adds or takes out a pod.
-func (t *terms) count(node int, c *counted, sign int32, namespaceLabels func(string) map[string]string) {
-	for _, m := range t.matching {
-		if countable(c.pod) && m.term.matches(c.pod, namespaceLabels) {
-			m.perNode[node] += sign
-			m.total += sign
+func (t *terms) count(node int, c *counted, sign int32) {
+	for _, m := range c.group.matching {
+		if !c.dying || !m.term.living {
+			m.add(node, sign)
 		}
 	}
-	for _, own := range c.own {
-		key := own.key()
-		o := t.owned[key]
+	for i := range c.own {
+		own := &c.own[i]
+		o := t.owned[own.key]
 		if o == nil {
-			o = &ownedTally{ownTerm: own, perNode: make([]int32, t.size)}
-			t.owned[key] = o
+			o = &ownedTally{ownTerm: *own, tally: tally{term: own.term, perNode: make([]int32, t.size)}}
+			t.owned[own.key] = o
+			t.ownedVersion++
+			t.dynamic = t.dynamic || own.term.dynamic()
 		}
-		o.perNode[node] += sign * own.weight
-		if o.total += sign; o.total <= 0 {
-			delete(t.owned, key)
+		o.add(node, sign*own.weight)
+		if o.pods += int(sign); o.pods <= 0 {
+			delete(t.owned, own.key)
+			t.ownedVersion++
 		}
 	}
 }
 
-// countable: pods that are going away do not hold a place in a spread or affinity.
-func countable(pod *corev1.Pod) bool { return pod.DeletionTimestamp == nil }
+func (m *tally) add(node int, n int32) {
+	m.perNode[node] += n
+	for _, s := range m.sums {
+		s.add(node, n)
+	}
+}
 
 // of gives the counts of a set of pods, counting from scratch the first time.
 func (t *terms) of(want *term, s *state) *tally {
@@ -128,14 +140,24 @@ func (t *terms) of(want *term, s *state) *tally {
 		return m
 	}
 	if len(t.matching) >= maxMatching {
-		t.forgetOldest()
+		oldest := slices.MinFunc(slices.Collect(maps.Values(t.matching)), func(a, b *tally) int { return int(int64(a.used) - int64(b.used)) })
+		s.forgetTally(oldest)
 	}
+	t.dynamic = t.dynamic || want.dynamic()
 	m := &tally{term: want, perNode: make([]int32, t.size), used: t.clock}
-	for i, pods := range s.podsOnNode {
-		for _, c := range pods {
-			if countable(c.pod) && want.matches(c.pod, s.namespaces) {
-				m.perNode[i]++
-				m.total++
+	members := map[*group]bool{}
+	for _, g := range s.groups.byKey {
+		if want.matches(g, s.namespaces) {
+			g.matching = append(g.matching, m)
+			members[g] = true
+		}
+	}
+	if len(members) > 0 {
+		for i, pods := range s.podsOnNode {
+			for _, c := range pods {
+				if members[c.group] && !(c.dying && want.living) {
+					m.perNode[i]++
+				}
 			}
 		}
 	}
@@ -143,24 +165,27 @@ func (t *terms) of(want *term, s *state) *tally {
 	return m
 }
 
-func (t *terms) forgetOldest() {
-	var oldest *tally
-	for _, m := range t.matching {
-		if oldest == nil || m.used < oldest.used {
-			oldest = m
+func (s *state) forgetTally(m *tally) {
+	delete(s.terms.matching, m.term.key)
+	for _, g := range s.groups.byKey {
+		if i := slices.Index(g.matching, m); i >= 0 {
+			g.matching = slices.Delete(g.matching, i, i+1)
 		}
 	}
-	delete(t.matching, oldest.term.key)
 }
 
-// recount drops what was counted with a namespace's former labels.
-func (t *terms) recount() {
-	for key, m := range t.matching {
-		dynamic := func(one *term) bool { return one.namespaceSelector != nil }
-		if dynamic(m.term) || slices.ContainsFunc(m.term.and, dynamic) {
-			delete(t.matching, key)
+// namespacesChanged drops what was counted with a namespace's former labels.
+func (s *state) namespacesChanged() {
+	if !s.terms.dynamic {
+		return
+	}
+	for _, m := range s.terms.matching {
+		if m.term.dynamic() {
+			s.forgetTally(m)
 		}
 	}
+	s.terms.ownedVersion++
+	clear(s.shapes)
 }
 
 // affinityTerm reads a term of a pod's affinity; matchLabelKeys were merged into the
@@ -184,39 +209,32 @@ func affinityTerm(pod *corev1.Pod, a *corev1.PodAffinityTerm) *term {
 
 func termKey(t *term) string {
 	key := strings.Join(t.namespaces, ",") + "\x00" + t.selector.String()
+	if t.selector.Empty() {
+		key += "\x02" // everything; nothing has an empty text as well
+	}
 	if t.namespaceSelector != nil {
 		key += "\x00" + t.namespaceSelector.String()
+		if t.namespaceSelector.Empty() {
+			key += "\x02"
+		}
+	}
+	if t.living {
+		key += "\x03"
 	}
 	return key
 }
 
-// ownTerms are the affinity terms that a pod carries.
-func ownTerms(pod *corev1.Pod) []ownTerm {
-	a := pod.Spec.Affinity
-	if a == nil {
-		return nil
+// allOf is the set of pods that match every one of the terms.
+func allOf(own []ownTerm) *term {
+	if len(own) == 1 {
+		return own[0].term
 	}
-	var own []ownTerm
-	add := func(kind ownKind, weight int32, t *corev1.PodAffinityTerm) {
-		own = append(own, ownTerm{kind, t.TopologyKey, weight, affinityTerm(pod, t)})
+	all := &term{}
+	keys := make([]string, len(own))
+	for i, o := range own {
+		all.and = append(all.and, o.term)
+		keys[i] = o.term.key
 	}
-	if p := a.PodAffinity; p != nil {
-		for i := range p.RequiredDuringSchedulingIgnoredDuringExecution {
-			add(ownAffinity, 1, &p.RequiredDuringSchedulingIgnoredDuringExecution[i])
-		}
-		for i := range p.PreferredDuringSchedulingIgnoredDuringExecution {
-			w := &p.PreferredDuringSchedulingIgnoredDuringExecution[i]
-			add(ownPreferred, w.Weight, &w.PodAffinityTerm)
-		}
-	}
-	if p := a.PodAntiAffinity; p != nil {
-		for i := range p.RequiredDuringSchedulingIgnoredDuringExecution {
-			add(ownAntiAffinity, 1, &p.RequiredDuringSchedulingIgnoredDuringExecution[i])
-		}
-		for i := range p.PreferredDuringSchedulingIgnoredDuringExecution {
-			w := &p.PreferredDuringSchedulingIgnoredDuringExecution[i]
-			add(ownPreferredAnti, w.Weight, &w.PodAffinityTerm)
-		}
-	}
-	return own
+	all.key = strings.Join(keys, "\x01")
+	return all
 }

@@ -4,17 +4,18 @@ import corev1 "k8s.io/api/core/v1"
 
 // domains number the values of one topology key over the nodes.
 type domains struct {
-	of     []int32 // node to domain, -1 without the label
-	epochs []uint32
-	ids    map[string]int32
+	of      []int32 // node to domain, -1 without the label
+	epochs  []uint32
+	ids     map[string]int32
+	version uint64 // of the nodes when of was brought up to date
 }
 
 // domainsOf gives the up-to-date domains of a topology key.
 func (s *state) domainsOf(key string) *domains {
-	if s.topology == nil {
-		s.topology = map[string]*domains{}
-	}
 	d := s.topology[key]
+	if d != nil && d.version == s.nodesVersion {
+		return d
+	}
 	if d == nil || len(d.ids) > 4*len(s.nodes)+16 { // values that no node has any more are forgotten now and then
 		d = &domains{ids: map[string]int32{}}
 		s.topology[key] = d
@@ -29,6 +30,7 @@ func (s *state) domainsOf(key string) *domains {
 		d.epochs[i] = s.epoch[i]
 		d.of[i] = d.id(node, key)
 	}
+	d.version = s.nodesVersion
 	return d
 }
 
@@ -48,15 +50,76 @@ func (d *domains) id(node *corev1.Node, key string) int32 {
 	return id
 }
 
-// sum adds counts per node up to counts per domain, over the nodes that include says.
-func (d *domains) sum(perNode []int32, include func(i int) bool) (counts []int32, present []bool) {
-	counts, present = make([]int32, len(d.ids)), make([]bool, len(d.ids))
-	for i, id := range d.of {
-		if id < 0 || include != nil && !include(i) {
+// sums are a tally's counts per domain of one topology key, over the nodes that a pod's
+// constraints include. They follow each pod; a change of nodes makes them stale, and they
+// are made anew when next asked for.
+type sums struct {
+	key      string // topology key
+	of       string // which nodes: "" all
+	domains  *domains
+	included []bool // nil: all nodes
+	counts   []int32
+	nodes    []int32 // included nodes per domain
+	present  int     // domains with included nodes
+	version  uint64
+}
+
+// maxSums bounds the sums kept for one tally; beyond, all are made anew.
+const maxSums = 32
+
+// sumsOf gives a tally's counts per domain. of names the set of nodes that include makes.
+func (s *state) sumsOf(m *tally, key, of string, include func() []bool) *sums {
+	var found *sums
+	for _, one := range m.sums {
+		if one.key == key && one.of == of {
+			found = one
+			break
+		}
+	}
+	if found == nil {
+		if len(m.sums) >= maxSums {
+			m.sums = nil
+		}
+		found = &sums{key: key, of: of}
+		m.sums = append(m.sums, found)
+	} else if found.version == s.nodesVersion {
+		return found
+	}
+	found.version = s.nodesVersion
+	found.domains = s.domainsOf(key)
+	if include != nil {
+		found.included = include()
+	}
+	found.counts = make([]int32, len(found.domains.ids))
+	found.nodes = make([]int32, len(found.domains.ids))
+	found.present = 0
+	for i, id := range found.domains.of {
+		if id < 0 || found.included != nil && !found.included[i] {
 			continue
 		}
-		present[id] = true
-		counts[id] += perNode[i]
+		if found.nodes[id]++; found.nodes[id] == 1 {
+			found.present++
+		}
+		found.counts[id] += m.perNode[i]
 	}
-	return counts, present
+	return found
+}
+
+// add follows a pod on a node. Stale sums may know neither the node nor its domain.
+func (v *sums) add(node int, n int32) {
+	if node >= len(v.domains.of) || v.included != nil && (node >= len(v.included) || !v.included[node]) {
+		return
+	}
+	if id := v.domains.of[node]; id >= 0 && int(id) < len(v.counts) {
+		v.counts[id] += n
+	}
+}
+
+// at is the count in a node's domain; false when the node is in none.
+func (v *sums) at(i int) (int32, bool) {
+	id := v.domains.of[i]
+	if id < 0 {
+		return 0, false
+	}
+	return v.counts[id], true
 }

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -18,9 +20,6 @@ import (
 
 // Slots is how many encodings of an item are kept; a slot stands for a version and format.
 const Slots = 8
-
-// protobufSlot is the store's own, beyond those the caller assigns.
-const protobufSlot = Slots
 
 // ErrNoProtobuf: the kind has no protobuf form (custom resources).
 var ErrNoProtobuf = errors.New("the kind has no protobuf form")
@@ -98,10 +97,14 @@ func split(path string) (namespace, name string) {
 func (i *Item) Size() int { return len(i.stored) }
 
 // Encoded gives the item's bytes in a format, made by encode on first need and kept.
-// slot is a number that the caller assigns per version and format, below Slots.
+// slot is a number that the caller assigns per version and format: below Slots, or, of what is defined
+// while the server runs, above it.
 func (i *Item) Encoded(slot int, encode func(api.Object) ([]byte, error)) ([]byte, error) {
 	return i.keep(slot, func() ([]byte, error) { return encode(i.Object()) })
 }
+
+// Kept gives what Encoded has kept in a slot.
+func (i *Item) Kept(slot int) ([]byte, bool) { return i.find(slot) }
 
 func (i *Item) keep(slot int, encode func() ([]byte, error)) ([]byte, error) {
 	if b, ok := i.find(slot); ok {
@@ -121,7 +124,45 @@ func (i *Item) keep(slot int, encode func() ([]byte, error)) ([]byte, error) {
 		return nil, err
 	}
 	i.kept.Store(&encoding{slot: slot, bytes: b, next: i.kept.Load()})
+	i.c.s.encodings.add(i, len(b))
 	return b, nil
+}
+
+// encodings bounds what all items together keep. The oldest is given up first; items that
+// are gone count until it is their turn.
+type encodings struct {
+	mu    sync.Mutex
+	queue []keptBy // from first on
+	first int
+	bytes int
+}
+
+type keptBy struct {
+	item weak.Pointer[Item]
+	size int
+}
+
+// maxEncodings is in bytes: the JSON of 30,000 pods.
+const maxEncodings = 128 << 20
+
+func (e *encodings) add(i *Item, size int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.queue = append(e.queue, keptBy{weak.Make(i), size})
+	e.bytes += size
+	for e.bytes > maxEncodings && e.first < len(e.queue)-1 {
+		oldest := e.queue[e.first]
+		if item := oldest.item.Value(); item != nil {
+			item.kept.Store(nil)
+		}
+		e.bytes -= oldest.size
+		e.queue[e.first] = keptBy{}
+		e.first++
+	}
+	if e.first > len(e.queue)/2 {
+		e.queue = slices.Delete(e.queue, 0, e.first)
+		e.first = 0
+	}
 }
 
 func (i *Item) find(slot int) ([]byte, bool) {
@@ -133,28 +174,31 @@ func (i *Item) find(slot int) ([]byte, bool) {
 	return nil, false
 }
 
-// Protobuf gives the wire form: the stored envelope with resourceVersion spliced into
-// the object, never encoded again. It is kept; a list uses AppendMessage instead.
-func (i *Item) Protobuf() ([]byte, error) {
-	if b, ok := i.find(protobufSlot); ok {
-		return b, nil
-	}
+// Protobuf is AppendProtobuf into a buffer of its own.
+func (i *Item) Protobuf() ([]byte, error) { return i.AppendProtobuf(nil) }
+
+// AppendProtobuf appends the wire form: the stored envelope with resourceVersion spliced
+// into the object, never encoded again. Nothing is kept: it costs no more than copying it.
+func (i *Item) AppendProtobuf(dst []byte) ([]byte, error) {
 	s, err := i.splice()
 	if err != nil {
-		return nil, err
+		return dst, err
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if b, ok := i.find(protobufSlot); ok {
-		return b, nil
+	size, header := s.size(), i.c.codec.header
+	dst = slices.Grow(dst, len(header)+binary.MaxVarintLen32+size+len(trailer))
+	dst = binary.AppendUvarint(append(dst, header...), uint64(size))
+	return append(s.append(dst), trailer...), nil
+}
+
+// ProtobufSize is the length of what AppendProtobuf appends.
+func (i *Item) ProtobufSize() (int, error) {
+	s, err := i.splice()
+	if err != nil {
+		return 0, err
 	}
+	var length [binary.MaxVarintLen32]byte
 	size := s.size()
-	header := i.c.codec.header
-	b := make([]byte, 0, len(header)+binary.MaxVarintLen32+size+len(trailer))
-	b = binary.AppendUvarint(append(b, header...), uint64(size))
-	b = append(s.append(b), trailer...)
-	i.kept.Store(&encoding{slot: protobufSlot, bytes: b, next: i.kept.Load()})
-	return b, nil
+	return len(i.c.codec.header) + binary.PutUvarint(length[:], uint64(size)) + size + len(trailer), nil
 }
 
 // MessageSize is the length of what AppendMessage appends.

@@ -48,13 +48,14 @@ type Config struct {
 
 // Store is an open store. Safe for concurrent use.
 type Store struct {
-	cfg    Config
-	log    *slog.Logger
-	member *member // nil with an etcd outside
-	client *clientv3.Client
-	leases leases
-	disk   disk
-	past   past
+	cfg       Config
+	log       *slog.Logger
+	member    *member // nil with an etcd outside
+	client    *clientv3.Client
+	leases    leases
+	disk      disk
+	past      past
+	encodings encodings
 
 	stop context.CancelFunc // ends the feed
 	done chan struct{}      // closed when the feed has ended

@@ -1,6 +1,10 @@
 package store
 
-import "github.com/proa-dev/proa/apis/api"
+import (
+	"sync/atomic"
+
+	"github.com/proa-dev/proa/apis/api"
+)
 
 // topics finds the watchers of an event without asking each. A watcher is in exactly
 // one topic, the narrowest it asks for. Guarded by Collection.mu.
@@ -13,7 +17,10 @@ type topics struct {
 // topic is a namespace, an object, or a value of an index; the zero topic is everything.
 type topic struct{ index, value, namespace, name string }
 
-type watchers struct{ list []*Watcher }
+type watchers struct {
+	list []*Watcher
+	size atomic.Int32 // of list, for those who do not hold the lock
+}
 
 func (w *Watcher) topic() topic {
 	o := &w.opts
@@ -37,8 +44,9 @@ func (t *topics) add(w *Watcher) {
 		set = &watchers{}
 		t.by[key] = set
 	}
-	w.at = len(set.list)
+	w.at, w.beside = len(set.list), set
 	set.list = append(set.list, w)
+	set.size.Add(1)
 	if key.index != "" {
 		t.indexes[key.index]++
 	}
@@ -55,6 +63,7 @@ func (t *topics) remove(w *Watcher) {
 	set.list[w.at].at = w.at
 	set.list[last] = nil
 	set.list = set.list[:last]
+	set.size.Add(-1)
 	if last == 0 {
 		delete(t.by, key)
 	}

@@ -119,8 +119,12 @@ type Watcher struct {
 	bytes int
 	end   error // why there is nothing more
 
-	at int // place in its topic; guarded by Collection.mu
+	at     int       // place in its topic; guarded by Collection.mu
+	beside *watchers // its topic, set once
 }
+
+// Company is how many watchers see the same events as this one, itself among them.
+func (w *Watcher) Company() int { return int(w.beside.size.Load()) }
 
 // Limits of a watcher.
 const (
