@@ -10,6 +10,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+// sysctlName is how a kernel setting may be written: words parted by dots or slashes.
+var sysctlName = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
+
+const maxSysctl = 253
+
 func validateIDs(user, group *int64, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if user != nil {
