@@ -179,7 +179,10 @@ func (d *remover) delete(ctx context.Context, o *metav1.DeleteOptions) (last, ke
 		if err != nil {
 			return nil, nil, d.named(err)
 		}
-		final := d.kind.view(item)
+		final := item.Object()
+		if d.kind.FromStored != nil {
+			final = d.kind.FromStored(final)
+		}
 		if d.kind.Released != nil {
 			d.kind.Released(d.s.env, final)
 		}
@@ -200,7 +203,10 @@ func (d *remover) named(err error) error {
 // mark decides how the object goes, and stores the mark if it stays for now.
 func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (result api.Object, immediate bool, revision int64, err error) {
 	item, err := d.kind.collection.Update(ctx, d.namespace, d.name, func(cur *store.Item) (api.Object, error) {
-		old := d.kind.view(cur)
+		old, err := d.kind.view(ctx, cur)
+		if err != nil {
+			return nil, err
+		}
 		if err := d.preconditions(old, o.Preconditions); err != nil {
 			return nil, err
 		}
@@ -215,10 +221,10 @@ func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (
 		if gone || !changed || dry {
 			return nil, nil
 		}
-		return d.kind.toStored(obj), nil
+		return d.kind.toStored(ctx, obj)
 	})
 	if err == nil && !immediate && !dry {
-		result = d.kind.view(item)
+		result, err = d.kind.view(ctx, item)
 	}
 	return result, immediate, revision, err
 }

@@ -20,7 +20,7 @@ func (r *request) itemBytes(item *store.Item) ([]byte, error) {
 	k := r.kind
 	switch {
 	case r.out.as == "Table":
-		return json.Marshal(r.table([]*store.Item{item}, true, ""))
+		return r.tableBytes([]*store.Item{item}, true, "")
 	case r.out.as != "":
 		return r.metaBytes(item)
 	case r.out.media == typeProtobuf && k.FromStored == nil:
@@ -28,7 +28,7 @@ func (r *request) itemBytes(item *store.Item) ([]byte, error) {
 	case r.out.media == typeProtobuf:
 		return item.Encoded(k.slot.protobuf, func(obj api.Object) ([]byte, error) { return encodeProtobuf(k.FromStored(obj)) })
 	}
-	raw, err := k.json(item)
+	raw, err := r.json(item)
 	if err == nil && r.out.media == typeYAML {
 		return yaml.JSONToYAML(raw)
 	}
@@ -37,13 +37,30 @@ func (r *request) itemBytes(item *store.Item) ([]byte, error) {
 
 // json is the JSON of an item in the kind's version, kept with it. Its TypeMeta comes
 // first, see jsonHeader.
-func (k *served) json(item *store.Item) ([]byte, error) {
+func (r *request) json(item *store.Item) ([]byte, error) {
+	k := r.kind
+	if k.Custom != nil {
+		return r.customJSON(item)
+	}
 	return item.Encoded(k.slot.json, func(obj api.Object) ([]byte, error) {
 		if k.FromStored != nil {
 			obj = k.FromStored(obj)
 		}
 		return json.Marshal(obj)
 	})
+}
+
+// customJSON is json of a kind whose other versions may be a webhook away: that is asked
+// before anybody waits for the item.
+func (r *request) customJSON(item *store.Item) ([]byte, error) {
+	if raw, ok := item.Kept(r.kind.slot.json); ok {
+		return raw, nil
+	}
+	obj, err := r.view(item)
+	if err != nil {
+		return nil, err
+	}
+	return item.Encoded(r.kind.slot.json, func(api.Object) ([]byte, error) { return json.Marshal(obj) })
 }
 
 // jsonHeader is how the JSON of each object of the kind begins. Elements of typed lists
@@ -56,10 +73,18 @@ func (k *served) jsonHeader() []byte {
 // metaBytes is the item's metadata as PartialObjectMetadata.
 func (r *request) metaBytes(item *store.Item) ([]byte, error) {
 	if r.out.media == typeProtobuf {
-		return encodeProtobuf(partial(r.kind.view(item), r.out.version))
+		obj, err := r.view(item)
+		if err != nil {
+			return nil, err
+		}
+		return encodeProtobuf(partial(obj, r.out.version))
 	}
-	if r.out.version != "v1" {
-		return json.Marshal(partial(r.kind.view(item), r.out.version))
+	if r.out.version != "v1" || r.kind.Custom != nil {
+		obj, err := r.view(item)
+		if err != nil {
+			return nil, err
+		}
+		return objectBytes(&choice{media: r.out.media}, partial(obj, r.out.version))
 	}
 	raw, err := item.Encoded(r.kind.slot.meta, func(obj api.Object) ([]byte, error) { return json.Marshal(partial(obj, "v1")) })
 	if err == nil && r.out.media == typeYAML {
@@ -71,10 +96,8 @@ func (r *request) metaBytes(item *store.Item) ([]byte, error) {
 // partial is an object's metadata in a version of meta.k8s.io.
 func partial(obj api.Object, version string) *metav1.PartialObjectMetadata {
 	p := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: "meta.k8s.io/" + version}}
-	if m, ok := obj.(interface{ GetObjectMeta() metav1.Object }); ok {
-		if meta, ok := m.GetObjectMeta().(*metav1.ObjectMeta); ok {
-			p.ObjectMeta = *meta
-		}
+	if meta := metaOf(obj); meta != nil {
+		p.ObjectMeta = *meta
 	}
 	return p
 }

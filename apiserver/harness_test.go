@@ -41,6 +41,7 @@ import (
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/discovery"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
+	"github.com/proa-dev/proa/apiserver/openapi"
 	"github.com/proa-dev/proa/store"
 )
 
@@ -144,7 +145,7 @@ func newHouseWith(t testing.TB, steps func(api.Reader, *rules, *catalog.Catalog)
 	h.server, err = apiserver.New(apiserver.Config{
 		Store: s, Catalog: list, Env: env, Scheme: scheme.Scheme, Authenticator: tokens{}, Authorizer: h.rules,
 		Nodes:     nodeproxy.New(nodeproxy.Config{Reader: s.Reader(), Log: log}),
-		Admission: steps(s.Reader(), h.rules, list), Discovery: discovery.New(list, "127.0.0.1:6443"), Log: log,
+		Admission: steps(s.Reader(), h.rules, list), Discovery: discovery.New(list, "127.0.0.1:6443"), OpenAPI: openapi.New(list), Log: log,
 		Version: version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.1"},
 		Ready: []apiserver.Check{{Name: "late", Ask: func(ctx context.Context) error {
 			if h.ready != nil {

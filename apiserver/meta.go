@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -89,6 +90,10 @@ const (
 func structOf(obj api.Object) reflect.Value { return reflect.ValueOf(obj).Elem() }
 
 func clearStatus(obj api.Object) {
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		delete(u.Object, "status")
+		return
+	}
 	if f := structOf(obj).FieldByName(statusField); f.IsValid() {
 		f.SetZero()
 	}
@@ -96,6 +101,10 @@ func clearStatus(obj api.Object) {
 
 // keepStatus: a plain update cannot touch the status.
 func keepStatus(obj, old api.Object) {
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		copyField(u, old.(*unstructured.Unstructured), "status")
+		return
+	}
 	copied := old.DeepCopyObject().(api.Object)
 	if f := structOf(obj).FieldByName(statusField); f.IsValid() {
 		f.Set(structOf(copied).FieldByName(statusField))
@@ -105,6 +114,10 @@ func keepStatus(obj, old api.Object) {
 // keepAllButStatus: a status update touches nothing else but labels, annotations,
 // finalizers and managed fields of the metadata.
 func keepAllButStatus(obj, old api.Object) {
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		keepCustomButStatus(u, old.(*unstructured.Unstructured))
+		return
+	}
 	copied := old.DeepCopyObject().(api.Object)
 	to, from := structOf(obj), structOf(copied)
 	for i := range to.NumField() {
@@ -119,7 +132,10 @@ func keepAllButStatus(obj, old api.Object) {
 }
 
 // changedSpec: something other than metadata and status differs.
-func changedSpec(obj, old api.Object) bool {
+func changedSpec(k *api.Kind, obj, old api.Object) bool {
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		return changedCustom(k, u, old.(*unstructured.Unstructured))
+	}
 	a, b := structOf(obj), structOf(old)
 	for i := range a.NumField() {
 		switch a.Type().Field(i).Name {

@@ -48,10 +48,16 @@ func (r *request) patch() error {
 	case types.MergePatchType:
 		edit = apply(patch.Merge)
 	case types.StrategicMergePatchType:
+		if r.kind.Custom != nil {
+			return unsupportedCustomPatch()
+		}
 		edit = apply(patch.Strategic)
 	case types.ApplyYAMLPatchType:
 		return r.apply(raw, o)
 	default:
+		if r.kind.Custom != nil {
+			return unsupportedCustomPatch()
+		}
 		return unsupportedPatch()
 	}
 	if r.query.Get("force") != "" {
@@ -90,6 +96,13 @@ func (r *request) apply(raw []byte, o writeOptions) error {
 		return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "PatchOptions"}, "", field.ErrorList{
 			field.Required(field.NewPath("fieldManager"), "is required for apply patch"),
 		})
+	}
+	warnings, err := patch.Duplicates(raw, o.validation)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		r.warn(w)
 	}
 	force := false
 	if v := r.query.Get("force"); v != "" {

@@ -97,10 +97,13 @@ func (r *request) page() (*page, error) {
 		return nil, err
 	}
 	p := &page{revision: snapshot.Revision()}
-	match := r.filter(sel)
+	match, err := r.matcher(sel, snapshot, after)
+	if err != nil {
+		return nil, err
+	}
 	last, more := after, false
 	snapshot.Ascend(r.namespace, after, func(item *store.Item) bool {
-		if match != nil && !match(item.Object()) {
+		if match != nil && !match(item) {
 			return true
 		}
 		if limit > 0 && int64(len(p.items)) == limit {
@@ -118,7 +121,31 @@ func (r *request) page() (*page, error) {
 			p.remaining = &n
 		}
 	}
-	return p, nil
+	return p, r.show(p.items)
+}
+
+// matcher is filter on the items of a snapshot. What must be converted to be looked at is
+// converted before, at once.
+func (r *request) matcher(sel *selection, snapshot *store.Snapshot, after string) (func(*store.Item) bool, error) {
+	if !r.versioned(sel) {
+		match := r.filter(sel)
+		if match == nil {
+			return nil, nil
+		}
+		return func(item *store.Item) bool { return match(item.Object()) }, nil
+	}
+	var all []*store.Item
+	snapshot.Ascend(r.namespace, after, func(item *store.Item) bool {
+		all = append(all, item)
+		return true
+	})
+	if err := r.show(all); err != nil {
+		return nil, err
+	}
+	return func(item *store.Item) bool {
+		obj, err := r.view(item) // is ready
+		return err == nil && obj != nil && sel.match(r.kind.Kind, obj)
+	}, nil
 }
 
 func (r *request) limit() (int64, error) {
@@ -226,14 +253,18 @@ func (r *request) writeJSONPage(w io.Writer, p *page) error {
 	header := r.kind.jsonHeader()
 	buf := fmt.Appendf(make([]byte, 0, chunk+8192), `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, r.kind.ListKind().Kind, version, meta)
 	for n, item := range p.items {
-		raw, err := r.kind.json(item)
+		raw, err := r.json(item)
 		if err != nil {
 			return err
 		}
 		if n > 0 {
 			buf = append(buf, ',')
 		}
-		buf = append(append(buf, '{'), raw[len(header):]...)
+		if r.kind.Custom != nil { // its lists are of no type, so that each item has its own
+			buf = append(buf, raw...)
+		} else {
+			buf = append(append(buf, '{'), raw[len(header):]...)
+		}
 		if len(buf) >= chunk {
 			if _, err := w.Write(buf); err != nil {
 				return nil // a client that went away
@@ -312,7 +343,11 @@ func (r *request) convertedPage(p *page) error {
 	}
 	body := appendBytes(nil, 1, head)
 	for _, item := range p.items {
-		m, ok := r.kind.view(item).(protoMessage)
+		obj, err := r.view(item)
+		if err != nil {
+			return err
+		}
+		m, ok := obj.(protoMessage)
 		if !ok {
 			return fmt.Errorf("%s has no protobuf form", r.kind.GroupVersionKind.Kind)
 		}
@@ -327,7 +362,10 @@ func (r *request) convertedPage(p *page) error {
 }
 
 func (r *request) tablePage(p *page) error {
-	t := r.table(p.items, true, strconv.FormatInt(p.revision, 10))
+	t, err := r.table(p.items, true, strconv.FormatInt(p.revision, 10))
+	if err != nil {
+		return err
+	}
 	t.Continue, t.RemainingItemCount = p.token, p.remaining
 	return r.respondObject(http.StatusOK, t)
 }
@@ -338,7 +376,11 @@ func (r *request) partialPage(p *page) error {
 		ListMeta: p.meta(), Items: make([]metav1.PartialObjectMetadata, 0, len(p.items)),
 	}
 	for _, item := range p.items {
-		list.Items = append(list.Items, *partial(r.kind.view(item), r.out.version))
+		obj, err := r.view(item)
+		if err != nil {
+			return err
+		}
+		list.Items = append(list.Items, *partial(obj, r.out.version))
 	}
 	return r.respondObject(http.StatusOK, list)
 }

@@ -87,12 +87,20 @@ func (r *request) filter(s *selection) func(api.Object) bool {
 	if s.everything() {
 		return nil
 	}
+	versioned := r.versioned(s)
 	return func(obj api.Object) bool {
 		if obj == nil {
 			return false
 		}
 		if r.kind.FromStored != nil {
 			obj = r.kind.FromStored(obj)
+		}
+		if versioned {
+			var err error
+			if obj, err = r.kind.viewObject(r.r.Context(), obj); err != nil {
+				r.s.log.Error("convert an object that is watched", "path", r.r.URL.Path, "err", err)
+				return false
+			}
 		}
 		return s.match(r.kind.Kind, obj)
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/fairness"
+	"github.com/proa-dev/proa/apiserver/metrics"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/patch"
 	"github.com/proa-dev/proa/store"
@@ -58,8 +59,11 @@ type Config struct {
 	Open          map[string]http.Handler // paths that need no identity ("/cacerts")
 	Version       version.Info
 	Ready         []Check // of /readyz, beside those of the server itself
-	Log           *slog.Logger
-	Now           func() time.Time // default time.Now
+	// Started is closed once what every cluster has is there; until then the server is neither
+	// healthy nor ready. nil: it is.
+	Started <-chan struct{}
+	Log     *slog.Logger
+	Now     func() time.Time // default time.Now
 }
 
 // Server serves the API; safe for concurrent use.
@@ -69,6 +73,7 @@ type Server struct {
 	env      *api.Env
 	table    atomic.Pointer[table]
 	fairness *fairness.Fairness
+	metrics  *metrics.Registry
 	closing  context.Context // ends when the server goes away: watches end
 	close    context.CancelFunc
 }
@@ -94,6 +99,9 @@ type served struct {
 	fieldsOnce sync.Once
 	fields     *patch.Fields
 	fieldsErr  error
+	// present ends when the kind is replaced by another, or gone: so do watches.
+	present context.Context
+	leave   context.CancelFunc
 }
 
 // slots are where a kind's encodings are kept with each item.
@@ -113,6 +121,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
 		fairness: cfg.Fairness,
+		metrics:  metrics.New(metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Build(cfg.Version)),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	var err error
@@ -144,12 +153,20 @@ func (s *Server) follow(state *catalog.State) error {
 		}
 	}
 	s.table.Store(t)
+	if old != nil {
+		for k, one := range old.kinds {
+			if t.kinds[k] == nil {
+				one.leave()
+			}
+		}
+	}
 	return errors.Join(errs...)
 }
 
 // serve gets a kind ready for requests.
 func (s *Server) serve(k *api.Kind) (*served, error) {
 	one := &served{Kind: k, slot: slots{json: 0, meta: 1}}
+	one.present, one.leave = context.WithCancel(context.Background())
 	if k.Virtual != nil {
 		return one, nil
 	}
@@ -157,6 +174,9 @@ func (s *Server) serve(k *api.Kind) (*served, error) {
 	if k.Stored != nil {
 		gr.Group = k.Stored.Group
 		one.slot = slots{json: 2, protobuf: 3, meta: 4}
+	}
+	if k.Custom != nil {
+		one.slot = slots{json: k.Custom.Slot}
 	}
 	var ok bool
 	if one.collection, ok = s.cfg.Store.Collection(gr); !ok {
@@ -174,24 +194,6 @@ func (k *served) managed(scheme *runtime.Scheme) (*patch.Fields, error) {
 // hasProtobuf: custom resources have JSON alone.
 func (k *served) hasProtobuf() bool {
 	return reflect.PointerTo(k.Type).Implements(reflect.TypeFor[protoMessage]())
-}
-
-// view is the object of an item in the kind's own version; read-only unless the kind is
-// converted.
-func (k *served) view(item *store.Item) api.Object {
-	obj := item.Object()
-	if obj == nil || k.FromStored == nil {
-		return obj
-	}
-	return k.FromStored(obj)
-}
-
-// toStored is what the store keeps of an object in the kind's own version.
-func (k *served) toStored(obj api.Object) api.Object {
-	if k.ToStored == nil {
-		return obj
-	}
-	return k.ToStored(obj)
 }
 
 // Close ends the watches, so that the HTTP server can shut down.

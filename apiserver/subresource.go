@@ -108,7 +108,16 @@ func (r *request) scale() error {
 		if err != nil {
 			return err
 		}
-		return r.respondObject(http.StatusOK, r.scaleOf(r.kind.view(item)))
+		obj, err := r.view(item)
+		if err != nil {
+			return err
+		}
+		if c := r.kind.Custom; c != nil {
+			if err := c.Scaled(obj); err != nil {
+				return err
+			}
+		}
+		return r.respondObject(http.StatusOK, r.scaleOf(obj))
 	case "update", "patch":
 		return r.rescale()
 	}
@@ -162,7 +171,9 @@ func (r *request) rescale() error {
 		return err
 	}
 	if item != nil {
-		obj = r.kind.view(item)
+		if obj, err = r.view(item); err != nil {
+			return err
+		}
 	}
 	return r.respondObject(http.StatusOK, r.scaleOf(obj))
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // table shows items as kubectl get does. Watchers are told the columns once.
-func (r *request) table(items []*store.Item, columns bool, revision string) *metav1.Table {
+func (r *request) table(items []*store.Item, columns bool, revision string) (*metav1.Table, error) {
 	t := &metav1.Table{
 		TypeMeta: metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/" + r.out.version},
 		ListMeta: metav1.ListMeta{ResourceVersion: revision},
@@ -20,7 +20,7 @@ func (r *request) table(items []*store.Item, columns bool, revision string) *met
 	}
 	named := false // the kind shows the name itself, elsewhere than in front
 	for _, c := range r.kind.Columns {
-		named = named || c.Name == "Name"
+		named = named || c.Name == "Name" && r.kind.Custom == nil
 	}
 	t.ColumnDefinitions = []metav1.TableColumnDefinition{}
 	if columns {
@@ -28,12 +28,24 @@ func (r *request) table(items []*store.Item, columns bool, revision string) *met
 	}
 	include := r.query.Get("includeObject")
 	for _, item := range items {
-		t.Rows = append(t.Rows, r.row(item, named, include))
+		row, err := r.row(item, named, include)
+		if err != nil {
+			return nil, err
+		}
+		t.Rows = append(t.Rows, row)
 	}
 	if len(items) == 1 && revision == "" {
 		t.ResourceVersion = strconv.FormatInt(items[0].Revision, 10)
 	}
-	return t
+	return t, nil
+}
+
+func (r *request) tableBytes(items []*store.Item, columns bool, revision string) ([]byte, error) {
+	t, err := r.table(items, columns, revision)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(t)
 }
 
 func (r *request) columns(named bool) []metav1.TableColumnDefinition {
@@ -56,9 +68,12 @@ func (r *request) columns(named bool) []metav1.TableColumnDefinition {
 	return all
 }
 
-func (r *request) row(item *store.Item, named bool, include string) metav1.TableRow {
-	obj := r.kind.view(item)
+func (r *request) row(item *store.Item, named bool, include string) (metav1.TableRow, error) {
 	row := metav1.TableRow{}
+	obj, err := r.view(item)
+	if err != nil {
+		return row, err
+	}
 	if !named {
 		row.Cells = append(row.Cells, obj.GetName())
 	}
@@ -75,7 +90,7 @@ func (r *request) row(item *store.Item, named bool, include string) metav1.Table
 	switch include {
 	case "None":
 	case "Object":
-		if raw, err := r.kind.json(item); err == nil {
+		if raw, err := r.json(item); err == nil {
 			row.Object = runtime.RawExtension{Raw: raw}
 		}
 	default:
@@ -84,5 +99,5 @@ func (r *request) row(item *store.Item, named bool, include string) metav1.Table
 			row.Object = runtime.RawExtension{Raw: raw}
 		}
 	}
-	return row
+	return row, nil
 }

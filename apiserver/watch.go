@@ -43,6 +43,8 @@ func (r *request) watch() error {
 	defer cancel()
 	stop := context.AfterFunc(r.s.closing, cancel) // a server that goes away ends its watches
 	defer stop()
+	stopGone := context.AfterFunc(r.kind.present, cancel)
+	defer stopGone()
 	w, err := r.kind.collection.Watch(ctx, opts)
 	if errors.Is(err, store.ErrCompacted) {
 		return r.streamError(tooOld(strconv.FormatInt(opts.Since, 10), r.s.cfg.Store.Revision()))
@@ -182,7 +184,7 @@ func (r *request) appendEvent(dst []byte, e *store.Event, first bool) ([]byte, e
 	var raw []byte
 	var err error
 	if r.out.as == "Table" {
-		raw, err = json.Marshal(r.table([]*store.Item{e.Item}, first, ""))
+		raw, err = r.tableBytes([]*store.Item{e.Item}, first, "")
 	} else {
 		raw, err = r.itemBytes(e.Item)
 	}
@@ -205,7 +207,10 @@ func (r *request) bookmark(e *store.Event) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		t := r.table(nil, false, meta.ResourceVersion)
+		t, err := r.table(nil, false, meta.ResourceVersion)
+		if err != nil {
+			return nil, err
+		}
 		t.Rows = append(t.Rows, metav1.TableRow{Cells: []any{}})
 		t.Rows[0].Object.Raw = raw
 		return json.Marshal(t)

@@ -90,7 +90,7 @@ func (r *request) sentObject() (api.Object, writeOptions, error) {
 		return nil, o, err
 	}
 	obj := r.kind.New()
-	warnings, err := patch.Decode(r.kind.GroupVersionKind, obj, r.r.Header.Get("Content-Type"), raw, o.validation)
+	warnings, err := patch.DecodeKind(r.kind.Kind, obj, r.r.Header.Get("Content-Type"), raw, o.validation)
 	if err != nil {
 		return nil, o, err
 	}
@@ -138,6 +138,9 @@ func (r *request) createObject(ctx context.Context, obj api.Object, o writeOptio
 
 func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions, finish func(api.Object) (api.Object, error)) (*store.Item, api.Object, error) {
 	k := r.kind
+	if err := r.ending(); err != nil {
+		return nil, nil, err
+	}
 	if err := r.checkNamespace(obj); err != nil {
 		return nil, nil, err
 	}
@@ -202,7 +205,12 @@ func (r *request) commitNew(ctx context.Context, obj api.Object, dryRun bool) (*
 		undo()
 		return nil, obj, nil
 	}
-	item, err := k.collection.Create(ctx, k.toStored(obj))
+	stored, err := k.toStored(ctx, obj)
+	if err != nil {
+		undo()
+		return nil, nil, err
+	}
+	item, err := k.collection.Create(ctx, stored)
 	if err != nil {
 		undo()
 		return nil, nil, err
@@ -300,7 +308,10 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 			undo()
 			undo = nil
 		}
-		old := r.kind.view(cur)
+		old, err := r.kind.view(ctx, cur)
+		if err != nil {
+			return nil, err
+		}
 		obj, err := edit(old)
 		if err != nil {
 			return nil, err
@@ -320,7 +331,7 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 		if gone = r.finished(obj); gone {
 			return nil, nil
 		}
-		return r.kind.toStored(obj), nil
+		return r.kind.toStored(ctx, obj)
 	})
 	if undo != nil && (err != nil || o.dryRun) {
 		undo()
@@ -359,7 +370,11 @@ func (r *request) remove(ctx context.Context, item *store.Item) (*store.Item, ap
 		return nil
 	})
 	if err == nil && r.kind.Released != nil {
-		r.kind.Released(r.s.env, r.kind.view(last))
+		final := last.Object()
+		if r.kind.FromStored != nil {
+			final = r.kind.FromStored(final)
+		}
+		r.kind.Released(r.s.env, final)
 	}
 	return last, nil, err
 }
@@ -441,7 +456,7 @@ func (r *request) restrict(ctx context.Context, obj, old api.Object) error {
 		k.PrepareUpdate(ctx, obj, old)
 		if k.HasGeneration {
 			obj.SetGeneration(old.GetGeneration())
-			if changedSpec(obj, old) {
+			if changedSpec(k.Kind, obj, old) {
 				obj.SetGeneration(old.GetGeneration() + 1)
 			}
 		}
@@ -452,7 +467,7 @@ func (r *request) restrict(ctx context.Context, obj, old api.Object) error {
 		for _, u := range k.Updates {
 			if u.Name == r.sub {
 				u.Apply(ctx, obj, old)
-				if k.HasGeneration && changedSpec(obj, old) {
+				if k.HasGeneration && changedSpec(k.Kind, obj, old) {
 					obj.SetGeneration(old.GetGeneration() + 1)
 				}
 			}
@@ -466,7 +481,9 @@ func (r *request) validateChange(obj, old api.Object) field.ErrorList {
 	errs := validateMetaUpdate(k.Kind, obj, old)
 	switch r.sub {
 	case "":
-		errs = append(errs, k.Validate(obj)...)
+		if !k.Ratchets {
+			errs = append(errs, k.Validate(obj)...)
+		}
 		errs = append(errs, k.ValidateUpdate(obj, old)...)
 	case "status":
 		errs = append(errs, k.ValidateStatus(obj, old)...)

@@ -23,11 +23,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/proa-dev/proa/access"
+	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
 	"github.com/proa-dev/proa/apiserver/aggregate"
 	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/apiserver/custom"
+	"github.com/proa-dev/proa/apiserver/custom/convert"
 	"github.com/proa-dev/proa/apiserver/discovery"
 	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/gather"
@@ -48,11 +51,13 @@ type controlPlane struct {
 	pki     *pki.Authorities
 	rbac    *access.RBAC
 	server  *apiserver.Server
+	custom  *custom.Definitions
 	serving *pki.Renewing
 	toNodes *pki.Renewing
 
 	aggregator *aggregate.Aggregator
 	fairness   *fairness.Fairness
+	started    chan struct{} // closed when what every cluster has is there
 	toBackends *pki.Renewing
 }
 
@@ -133,10 +138,10 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	address := net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort))
-	c.fairness = fairness.New(fairness.Config{})
+	c.fairness, c.started = fairness.New(fairness.Config{}), make(chan struct{})
 	c.server, err = apiserver.New(apiserver.Config{
-		Fairness: c.fairness,
-		Store:    c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
+		Fairness: c.fairness, Started: c.started,
+		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
 		Authenticator: identity, Authorizer: authorizer, Admission: chain,
 		Discovery: discovery.New(list, address), OpenAPI: openapi.New(list),
 		Nodes: nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
@@ -153,6 +158,10 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	env.Writer = c.server.Writer()
+	c.custom, err = custom.New(custom.Config{Store: c.store, Catalog: list, Env: env, Resolve: convert.Endpoints(reader), Log: c.log})
+	if err != nil {
+		return err
+	}
 	return c.aggregation(list)
 }
 

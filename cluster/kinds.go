@@ -5,6 +5,7 @@ import (
 
 	"github.com/proa-dev/proa/apis/admissionregistration"
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apis/apiextensions"
 	"github.com/proa-dev/proa/apis/apiregistration"
 	"github.com/proa-dev/proa/apis/apps"
 	"github.com/proa-dev/proa/apis/authentication"
@@ -35,5 +36,6 @@ func Kinds() []*api.Kind {
 		apiregistration.Kinds, flowcontrol.Kinds,
 		networking.Kinds, noderesources.Kinds, storage.Kinds, resource.Kinds, autoscaling.Kinds, storagemigration.Kinds,
 		admissionregistration.Kinds,
+		apiextensions.Kinds,
 	)
 }

@@ -109,6 +109,7 @@ func (c *controlPlane) address() string {
 func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Listener) error {
 	parts := []Part{
 		{Name: "store", Run: c.store.Run, Fatal: true},
+		{Name: "custom resources", Run: c.custom.Run, Ready: c.custom.Ready()},
 		{Name: "certificate apiserver", Run: c.serving.Run},
 		{Name: "certificate kubelet-client", Run: c.toNodes.Run},
 		{Name: "certificate front-proxy-client", Run: c.toBackends.Run},
@@ -129,6 +130,7 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 	if err := aggregate.PublishTrust(ctx, client, c.pki.CA.PEM, c.pki.FrontProxy.PEM); err != nil {
 		return err
 	}
+	close(c.started)
 	if err := group.Start(ctx, Part{Name: "aggregation", Run: c.aggregator.Run}); err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/proa-dev/proa/controllers/persistentvolume"
 	"github.com/proa-dev/proa/controllers/podcidr"
 	"github.com/proa-dev/proa/controllers/podgc"
+	"github.com/proa-dev/proa/controllers/policystatus"
 	"github.com/proa-dev/proa/controllers/replicaset"
 	"github.com/proa-dev/proa/controllers/resourceclaim"
 	"github.com/proa-dev/proa/controllers/resourcequota"
@@ -84,6 +85,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"tokensecrets", made(tokensecrets.New)},
 		{"tokencleaner", made(tokencleaner.New)},
 		{"clusterrole", made(clusterrole.New)},
+		{"policystatus", made(policystatus.New)},
 	} {
 		c, err := one.make(deps)
 		if err != nil {

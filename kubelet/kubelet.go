@@ -59,6 +59,7 @@ type Config struct {
 	Informers informers.SharedInformerFactory // for services
 	Runtime   runtimeapi.RuntimeServiceClient // or Socket
 	Images    runtimeapi.ImageServiceClient   // or Socket
+	Exits     Exits                           // optional
 	Socket    string                          // of the runtime; used when Runtime or Images is nil
 
 	NodeName       string
@@ -133,6 +134,8 @@ type Kubelet struct {
 	services corelisters.ServiceLister
 	synced   []cache.InformerSynced
 	ready    chan struct{}
+
+	allocation sync.Mutex // one promise of resources at a time; taken before any worker's mu
 
 	mu       sync.Mutex
 	workers  map[types.UID]*worker
@@ -234,6 +237,9 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		k.adopt(ctx)
 		group.Go(func() error { k.reader.Watch(ctx, k.look, func() { k.lookAll(); k.node.Look() }); return nil })
 		group.Go(func() error { return k.announce(ctx) })
+		if k.cfg.Exits != nil {
+			group.Go(func() error { return k.watchExits(ctx) })
+		}
 		group.Go(func() error { return k.logs.Run(ctx) })
 	}
 	err = group.Wait() // ends with ctx; workers follow it
@@ -312,6 +318,7 @@ func (k *Kubelet) start(w *worker) {
 		k.mu.Lock()
 		delete(k.workers, w.uid)
 		k.mu.Unlock()
+		k.retryResizes()
 	})
 }
 

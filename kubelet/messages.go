@@ -76,13 +76,15 @@ func logTail(path string) string {
 	}
 	var out [][]byte
 	for _, line := range bytes.SplitAfter(data, []byte("\n")) {
-		// "<time> <stream> <tag> <text>"; the tag is P when the process wrote no end of line.
-		if parts := bytes.SplitN(line, []byte(" "), 4); len(parts) == 4 {
-			if string(parts[2]) == "P" {
-				parts[3] = bytes.TrimSuffix(parts[3], []byte("\n"))
-			}
-			out = append(out, parts[3])
+		// "<time> <stream> <tag> <text>"
+		parts := bytes.SplitN(line, []byte(" "), 4)
+		if len(parts) < 4 {
+			continue
 		}
+		if string(parts[2]) == "P" { // the part of a line, whose end is not there
+			parts[3] = bytes.TrimSuffix(parts[3], []byte("\n"))
+		}
+		out = append(out, parts[3])
 	}
 	if len(out) > maxLines {
 		out = out[len(out)-maxLines:]

@@ -97,10 +97,14 @@ func split(path string) (namespace, name string) {
 func (i *Item) Size() int { return len(i.stored) }
 
 // Encoded gives the item's bytes in a format, made by encode on first need and kept.
-// slot is a number that the caller assigns per version and format, below Slots.
+// slot is a number that the caller assigns per version and format: below Slots, or, of what is defined
+// while the server runs, above it.
 func (i *Item) Encoded(slot int, encode func(api.Object) ([]byte, error)) ([]byte, error) {
 	return i.keep(slot, func() ([]byte, error) { return encode(i.Object()) })
 }
+
+// Kept gives what Encoded has kept in a slot.
+func (i *Item) Kept(slot int) ([]byte, bool) { return i.find(slot) }
 
 func (i *Item) keep(slot int, encode func() ([]byte, error)) ([]byte, error) {
 	if b, ok := i.find(slot); ok {

@@ -22,6 +22,7 @@ type Kind struct {
 	schema.GroupVersionKind
 	Resource   schema.GroupVersionResource
 	Singular   string
+	List       string // kind of the list, "" for Kind+"List"
 	Short      []string
 	Categories []string
 	Namespaced bool
@@ -61,6 +62,12 @@ type Kind struct {
 	Fields   map[string]func(Object) string
 	Indexes  []string
 
+	// Ratchets: ValidateUpdate and ValidateStatus judge the whole object by what it was, Validate is
+	// for new ones alone.
+	Ratchets bool
+	// Custom is set for a kind that is defined while the server runs.
+	Custom *Custom
+
 	// Virtual is set for a kind that is never stored; then only names, Namespaced and Type are.
 	Virtual *Action
 }
@@ -79,6 +86,9 @@ func (k *Kind) GroupResource() schema.GroupResource { return k.Resource.GroupRes
 func (k *Kind) ListKind() schema.GroupVersionKind {
 	gvk := k.GroupVersionKind
 	gvk.Kind += "List"
+	if k.List != "" {
+		gvk.Kind = k.List
+	}
 	return gvk
 }
 

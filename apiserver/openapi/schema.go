@@ -58,10 +58,10 @@ func (m *models) list(k *api.Kind, object string) string {
 	if t, ok := scheme.Scheme.AllKnownTypes()[k.ListKind()]; ok {
 		return m.tag(t, k.ListKind())
 	}
-	name := object + "List"
+	name := strings.TrimSuffix(object, k.Kind) + k.ListKind().Kind
 	items := m.wrap(spec.Schema{SchemaProps: spec.SchemaProps{Ref: m.refTo(object), Default: map[string]any{}}})
 	s := m.define(reflect.TypeFor[metav1.PartialObjectMetadataList](), name)
-	s.Description = k.Kind + "List is a list of " + k.Kind
+	s.Description = k.ListKind().Kind + " is a list of " + k.Kind
 	s.Required = []string{"items"}
 	list := *spec.ArrayProperty(&items)
 	list.Description = "List of " + k.Resource.Resource + "."

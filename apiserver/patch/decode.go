@@ -16,6 +16,8 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"github.com/proa-dev/proa/apis/api"
 )
 
 // Media types of request bodies.
@@ -41,6 +43,16 @@ type protobufMessage interface {
 // "Ignore" they are not looked for. An empty contentType is JSON. Errors are *apierrors.StatusError: 400 for
 // what cannot be read, 415 for a content type nobody speaks. The caller bounds the body.
 func Decode(want schema.GroupVersionKind, into runtime.Object, contentType string, body []byte, validation string) (warnings []string, err error) {
+	return decode(want, into, nil, contentType, body, validation)
+}
+
+// DecodeKind is Decode of an object of a kind; the fields that a custom one does not have are
+// removed, and unknown.
+func DecodeKind(kind *api.Kind, into api.Object, contentType string, body []byte, validation string) (warnings []string, err error) {
+	return decode(kind.GroupVersionKind, into, kind.Custom, contentType, body, validation)
+}
+
+func decode(want schema.GroupVersionKind, into runtime.Object, custom *api.Custom, contentType string, body []byte, validation string) (warnings []string, err error) {
 	media := mediaJSON
 	if contentType != "" {
 		if media, _, err = mime.ParseMediaType(contentType); err != nil {
@@ -51,9 +63,9 @@ func Decode(want schema.GroupVersionKind, into runtime.Object, contentType strin
 	case mediaProtobuf:
 		return nil, decodeProtobuf(want, into, body)
 	case mediaJSON:
-		return decodeText(want, into, body, body, nil, validation)
+		return decodeText(want, into, custom, body, body, nil, validation)
 	case mediaYAML, "application/x-yaml", "text/yaml":
-		return decodeYAML(want, into, body, validation)
+		return decodeYAML(want, into, custom, body, validation)
 	}
 	return nil, unsupported(contentType)
 }
@@ -65,10 +77,10 @@ func unsupported(contentType string) error {
 	}}
 }
 
-func decodeYAML(want schema.GroupVersionKind, into runtime.Object, body []byte, validation string) ([]string, error) {
+func decodeYAML(want schema.GroupVersionKind, into runtime.Object, custom *api.Custom, body []byte, validation string) ([]string, error) {
 	if utilyaml.IsJSONBuffer(body) && body[0] == '{' {
 		// JSON is YAML; the JSON parser finds more, faster. Only if that fails is it read as YAML.
-		if warnings, err := decodeText(want, into, body, body, nil, validation); err == nil {
+		if warnings, err := decodeText(want, into, custom, body, body, nil, validation); err == nil {
 			return warnings, nil
 		}
 		reset(into)
@@ -83,12 +95,12 @@ func decodeYAML(want schema.GroupVersionKind, into runtime.Object, body []byte, 
 			strict = append(strict, err)
 		}
 	}
-	return decodeText(want, into, data, body, strict, validation)
+	return decodeText(want, into, custom, data, body, strict, validation)
 }
 
 // decodeText decodes JSON data; body is what the client sent, for messages, and strict
 // what an earlier step found.
-func decodeText(want schema.GroupVersionKind, into runtime.Object, data, body []byte, strict []error, validation string) ([]string, error) {
+func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.Custom, data, body []byte, strict []error, validation string) ([]string, error) {
 	found, err := unmarshal(data, into, validation)
 	strict = append(strict, found...)
 	if err != nil {
@@ -108,6 +120,11 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, data, body []
 		return nil, err
 	}
 	into.GetObjectKind().SetGroupVersionKind(want)
+	more, err := admit(custom, into)
+	if err != nil {
+		return nil, unreadable(want, metav1.TypeMeta{APIVersion: want.GroupVersion().String(), Kind: want.Kind}, body, err)
+	}
+	strict = append(strict, more...)
 	if len(strict) == 0 || validation == metav1.FieldValidationIgnore {
 		return nil, nil
 	}
@@ -115,6 +132,19 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, data, body []
 		return nil, unreadable(want, metav1.TypeMeta{APIVersion: want.GroupVersion().String(), Kind: want.Kind}, body, runtime.NewStrictDecodingError(strict))
 	}
 	return texts(strict), nil
+}
+
+// admit removes what a custom object cannot have; each such field is an error of strict reading.
+func admit(custom *api.Custom, obj runtime.Object) (strict []error, err error) {
+	one, ok := obj.(api.Object)
+	if custom == nil || !ok {
+		return nil, nil
+	}
+	unknown, err := custom.Admit(one)
+	for _, path := range unknown {
+		strict = append(strict, fmt.Errorf("unknown field %q", path))
+	}
+	return strict, err
 }
 
 // unmarshal decodes JSON; strict errors are looked for unless validation is "Ignore".

@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"sync"
@@ -32,7 +33,12 @@ func NewFields(kind *api.Kind, scheme *runtime.Scheme) (*Fields, error) {
 	f := &Fields{kind: kind, types: applyconfigurations.NewTypeConverter(scheme), version: kind.GroupVersion().String()}
 	_, accessible := kind.New().(metav1.ObjectMetaAccessor)
 	f.plain = accessible && kind.Type != reflect.TypeFor[unstructured.Unstructured]()
-	if trusting, err := newTrusting(f.types, kind); err == nil {
+	if kind.Custom != nil {
+		var err error
+		if f.types, err = kind.Custom.Types(); err != nil {
+			return nil, fmt.Errorf("schema of %s: %w", kind.Kind, err)
+		}
+	} else if trusting, err := newTrusting(f.types, kind); err == nil {
 		f.types = trusting
 	} else {
 		f.types = managedfields.NewDeducedTypeConverter()
@@ -138,6 +144,9 @@ func (i identity) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
 
 // ConvertToVersion turns the library's schemaless objects into the kind's Go type.
 func (i identity) ConvertToVersion(in runtime.Object, target runtime.GroupVersioner) (runtime.Object, error) {
+	if i.kind.Custom != nil {
+		return i.convert(in, target)
+	}
 	gvk := in.GetObjectKind().GroupVersionKind()
 	if to, ok := target.KindForGroupVersionKinds([]schema.GroupVersionKind{gvk}); !ok || to != gvk || gvk != i.kind.GroupVersionKind {
 		return nil, runtime.NewNotRegisteredErrForTarget("the kind "+i.kind.Kind, i.kind.Type, target)
@@ -151,6 +160,21 @@ func (i identity) ConvertToVersion(in runtime.Object, target runtime.GroupVersio
 		return nil, fmt.Errorf("convert %s to its type: %w", gvk.Kind, err)
 	}
 	return obj, nil
+}
+
+// convert gives an object of one version of a custom kind in another.
+func (i identity) convert(in runtime.Object, target runtime.GroupVersioner) (runtime.Object, error) {
+	gvk := in.GetObjectKind().GroupVersionKind()
+	to, ok := target.KindForGroupVersionKinds([]schema.GroupVersionKind{gvk, i.kind.GroupVersionKind})
+	obj, isObject := in.(api.Object)
+	if !ok || !isObject {
+		return nil, runtime.NewNotRegisteredErrForTarget("the kind "+i.kind.Kind, i.kind.Type, target)
+	}
+	if to.GroupVersion() == gvk.GroupVersion() {
+		return in, nil
+	}
+	// The library has no context to give; a webhook has its own time limit.
+	return i.kind.Custom.Convert(context.Background(), obj, to.GroupVersion())
 }
 
 func (i identity) Convert(in, out, context any) error {

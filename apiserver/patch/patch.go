@@ -106,6 +106,11 @@ func patched(kind *api.Kind, data []byte, strict []error, validation string) (ap
 	if err := sameKind(kind, obj); err != nil {
 		return nil, nil, invalid(string(data), err)
 	}
+	unknown, err := admit(kind.Custom, obj)
+	if err != nil {
+		return nil, nil, invalid(string(data), err)
+	}
+	found = append(found, unknown...)
 	warnings, err := judge(append(strict, found...), validation, func() string { return string(data) })
 	return obj, warnings, err
 }

@@ -92,6 +92,7 @@ type Node struct {
 	leaseDue time.Time
 	unready  int // looks in a row at which the node was not ready, or not written
 	told     bool
+	shortAt  map[corev1.NodeConditionType]time.Time // when a resource was last short
 }
 
 // asked is what of the runtime has to be looked at.
@@ -117,7 +118,7 @@ func New(cfg Config) (*Node, error) {
 		t.InodePercent = 5
 	}
 	return &Node{Config: cfg, machine: m, registered: make(chan struct{}), ready: make(chan struct{}),
-		wake: make(chan struct{}, 1), asked: asked{true, true}}, nil
+		wake: make(chan struct{}, 1), asked: asked{true, true}, shortAt: map[corev1.NodeConditionType]time.Time{}}, nil
 }
 
 // Registered is closed once the API server has the node.
@@ -135,6 +136,13 @@ func (n *Node) Node() *corev1.Node {
 
 // Memory of the node in bytes.
 func (n *Node) Memory() int64 { return n.machine.memory }
+
+// Hard are the thresholds as upstream's configuration writes them.
+func (n *Node) Hard() map[string]string {
+	t := &n.Thresholds
+	return map[string]string{"memory.available": resource.NewQuantity(t.Memory, resource.BinarySI).String(),
+		"nodefs.available": fmt.Sprintf("%g%%", t.DiskPercent), "nodefs.inodesFree": fmt.Sprintf("%g%%", t.InodePercent)}
+}
 
 // Capacity is all that the machine has.
 func (n *Node) Capacity() corev1.ResourceList {

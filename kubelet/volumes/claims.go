@@ -33,7 +33,11 @@ func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, name string) (stri
 	}
 	switch {
 	case pv.Spec.Local != nil:
-		return m.localPath(pv.Spec.Local)
+		path, err := m.localPath(pv.Spec.Local)
+		if err != nil {
+			return "", err
+		}
+		return path, m.ownTree(pod, path)
 	case pv.Spec.HostPath != nil:
 		return hostPath(pv.Spec.HostPath)
 	}
