@@ -188,6 +188,7 @@ func (c *controlPlane) allocators(env *api.Env) error {
 	if err != nil {
 		return err
 	}
+	addresses.Follow(allocate.FromObjects(env.Reader))
 	first, last, err := portRange(c.cfg.NodePorts)
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"github.com/proa-dev/proa/controllers/ephemeral"
 	"github.com/proa-dev/proa/controllers/garbagecollector"
 	"github.com/proa-dev/proa/controllers/horizontalpodautoscaler"
+	"github.com/proa-dev/proa/controllers/ipaddress"
 	"github.com/proa-dev/proa/controllers/job"
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/controllers/namespace"
@@ -70,6 +71,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
 		{"endpointslicemirroring", made(endpointslicemirroring.New)},
+		{"ipaddress", made(ipaddress.New)},
 		{"disruption", made(disruption.New)},
 		{"ephemeral", made(ephemeral.New)},
 		{"persistentvolume", made(persistentvolume.New)},
