@@ -49,7 +49,9 @@ type house struct {
 	stop    func()
 }
 
-func newHouse(t testing.TB, resolve convert.Resolve) *house { return openHouse(t, t.TempDir(), resolve) }
+func newHouse(t testing.TB, resolve convert.Resolve) *house {
+	return openHouse(t, t.TempDir(), resolve)
+}
 
 func openHouse(t testing.TB, dir string, resolve convert.Resolve) *house {
 	t.Helper()
