@@ -9,7 +9,7 @@ BIN := bin/proa
 CLIENT := k8s.io/component-base/version
 LDFLAGS := -s -w -X $(CLIENT).gitVersion=v1.37.1+proa -X $(CLIENT).gitMajor=1 -X $(CLIENT).gitMinor=37
 
-.PHONY: help up down uninstall deps helpers build test lint clean
+.PHONY: help up down uninstall deps helpers build test lint conformance clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -42,6 +42,13 @@ lint: ## vet, staticcheck, gofmt, the dependency test
 	@go vet ./...
 	@go tool staticcheck ./...
 	@go test ./test/deps
+
+# What is given on the command line of make is in the environment of its commands.
+conformance: $(if $(CLUSTER),,build) ## the official conformance suite, half an hour; FOCUS='regex' FAILED=1 KEEP=1 PROCS=n SERIAL=0 PULL=1 CLUSTER=kubeconfig LOAD='command'
+	@mkdir -p _output/conformance/bin
+	@cd test/conformance && CGO_ENABLED=0 go build -o ../../_output/conformance/bin/run ./run
+	@_output/conformance/bin/run -focus="$$FOCUS" -skip="$$SKIP" -cluster="$$CLUSTER" -load="$$LOAD" -procs=$(or $(PROCS),10) \
+		-serial=$(or $(SERIAL),1) -keep=$(or $(KEEP),0) -failed=$(or $(FAILED),0) -pull=$(or $(PULL),0)
 
 clean: ## remove what was built
 	@rm -rf bin _output runtime/helpers/bin/*

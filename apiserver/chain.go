@@ -9,15 +9,18 @@ import (
 	"net/url"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/httpstream"
 
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/store"
 )
 
 // Handler is the whole pipeline for remote clients.
@@ -43,6 +46,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		r2.fail(err)
 		return
 	}
+	r2.remote = r2.delegate()
 	if err := r2.impersonate(); err != nil {
 		r2.fail(err)
 		return
@@ -51,13 +55,11 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		r2.fail(err)
 		return
 	}
-	release, err := r2.admit()
-	if err != nil {
-		w.Header().Set("Retry-After", "1")
+	if err := r2.admit(); err != nil {
 		r2.fail(err)
 		return
 	}
-	defer release()
+	defer r2.place.Leave()
 	if !r2.long() {
 		ctx, cancel := context.WithTimeout(r2.r.Context(), requestTimeout)
 		defer cancel()
@@ -184,6 +186,7 @@ func withEveryone(user string, groups []string) []string {
 
 func (r *request) authorize() error {
 	a := r.attributes()
+	r.asked = a
 	d, reason := r.s.cfg.Authorizer.Authorize(r.r.Context(), a)
 	if d == access.Allow {
 		return nil
@@ -241,29 +244,45 @@ func forbidden(a *access.Attributes, reason string) error {
 	return apierrors.NewForbidden(schema.GroupResource{Group: a.Group, Resource: a.Plural}, a.Name, errors.New(text))
 }
 
-// admit takes one of the places for requests at once; watches and tunnels last too long
-// to hold one, and this process's own components are not made to wait behind clients.
-func (r *request) admit() (release func(), err error) {
-	if _, own := r.r.Context().Value(userKey{}).(*api.User); own || r.long() {
-		return func() {}, nil
+// admit finds the request a place among those that run at once. Tunnels last too long to
+// hold one, a watch holds one while it begins (see settled), and this process's own
+// components are not made to wait behind clients.
+func (r *request) admit() error {
+	if _, own := r.r.Context().Value(userKey{}).(*api.User); own || r.long() && r.verb != "watch" {
+		return nil
 	}
-	places := r.s.reading
-	if r.writes() {
-		places = r.s.writing
-	}
-	select {
-	case places <- struct{}{}:
-		return func() { <-places }, nil
-	default:
-		return nil, apierrors.NewTooManyRequests("too many requests, please try again later", 1)
-	}
+	var err error
+	r.place, err = r.s.fairness.Admit(r.r.Context(), r.asked, r.seats(), r.w.Header())
+	return err
 }
 
-func (r *request) writes() bool {
-	return r.r.Method != http.MethodGet && r.r.Method != http.MethodHead
+// settled gives the place back early: what follows of a watch costs little.
+func (r *request) settled() { r.place.Leave() }
+
+// A list takes a seat for each so many objects that it looks at, up to the most.
+const (
+	objectsPerSeat = 500
+	maxSeats       = 10
+)
+
+// seats is how much work a request is.
+func (r *request) seats() int {
+	if r.kind == nil || r.kind.collection == nil || r.verb != "list" && (r.verb != "watch" || !r.on("sendInitialEvents")) {
+		return 1
+	}
+	now, err := r.kind.collection.Snapshot(r.r.Context(), store.Any)
+	if err != nil {
+		return 1
+	}
+	n := now.Len(r.namespace)
+	if limit, err := strconv.Atoi(r.query.Get("limit")); err == nil && limit > 0 && r.query.Get("fieldSelector") == "" && r.query.Get("labelSelector") == "" {
+		n = min(n, limit)
+	}
+	return min(1+n/objectsPerSeat, maxSeats)
 }
 
 // long requests last as long as their client likes.
 func (r *request) long() bool {
-	return r.verb == "watch" || r.connect != nil || r.sub == "log" && r.on("follow")
+	return r.verb == "watch" || r.connect != nil || r.sub == "log" && r.on("follow") ||
+		r.remote != nil && (r.sub == "proxy" || httpstream.IsUpgradeRequest(r.r))
 }

@@ -27,7 +27,7 @@ func (r *request) deleteOptions() (*metav1.DeleteOptions, error) {
 	}
 	o := &metav1.DeleteOptions{}
 	if len(raw) > 0 {
-		if err := r.decodeDeleteOptions(o, raw); err != nil {
+		if err := r.decodeDelete(raw, o); err != nil {
 			return nil, err
 		}
 	} else if err := r.deleteQuery(o); err != nil {
@@ -39,18 +39,19 @@ func (r *request) deleteOptions() (*metav1.DeleteOptions, error) {
 	return o, nil
 }
 
-// decodeDeleteOptions: these options are a kind of every group, and clients name any.
-func (r *request) decodeDeleteOptions(o *metav1.DeleteOptions, raw []byte) (err error) {
+// decodeDelete reads options of a delete; clients of a group say they are of that group.
+func (r *request) decodeDelete(raw []byte, o *metav1.DeleteOptions) error {
+	var first error
 	for _, gv := range []schema.GroupVersion{{Version: "v1"}, r.gv, {Group: "meta.k8s.io", Version: "v1"}} {
-		_, fault := patch.Decode(gv.WithKind("DeleteOptions"), o, r.r.Header.Get("Content-Type"), raw, metav1.FieldValidationIgnore)
-		if fault == nil {
+		_, err := patch.Decode(gv.WithKind("DeleteOptions"), o, r.r.Header.Get("Content-Type"), raw, metav1.FieldValidationIgnore)
+		if err == nil {
 			return nil
 		}
-		if err == nil {
-			err = fault
+		if first == nil {
+			first = err
 		}
 	}
-	return err
+	return first
 }
 
 func (r *request) deleteQuery(o *metav1.DeleteOptions) error {
@@ -140,7 +141,9 @@ func (r *request) remover() *remover {
 
 func (r *request) admitDelete(ctx context.Context, old api.Object, o *metav1.DeleteOptions) error {
 	a := r.attributesFor(admission.Delete, nil, old, len(o.DryRun) > 0)
-	a.Name, a.Options = old.GetName(), o
+	options := o.DeepCopy()
+	options.TypeMeta = metav1.TypeMeta{Kind: "DeleteOptions", APIVersion: optionsVersion}
+	a.Name, a.Options = old.GetName(), options
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
 		return err
 	}

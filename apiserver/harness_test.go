@@ -28,16 +28,19 @@ import (
 
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/access/admission"
+	"github.com/proa-dev/proa/apis/admissionregistration"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/apps"
 	"github.com/proa-dev/proa/apis/authorization"
 	"github.com/proa-dev/proa/apis/coordination"
 	"github.com/proa-dev/proa/apis/core"
+	discoverykinds "github.com/proa-dev/proa/apis/discovery"
 	"github.com/proa-dev/proa/apis/events"
 	"github.com/proa-dev/proa/apis/rbac"
 	"github.com/proa-dev/proa/apiserver"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/discovery"
+	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/store"
 )
 
@@ -106,6 +109,11 @@ type house struct {
 }
 
 func newHouse(t testing.TB, steps ...admission.Step) *house {
+	return newHouseWith(t, func(api.Reader, *rules, *catalog.Catalog) []admission.Step { return steps })
+}
+
+// newHouseWith is newHouse with steps that read.
+func newHouseWith(t testing.TB, steps func(api.Reader, *rules, *catalog.Catalog) []admission.Step) *house {
 	t.Helper()
 	h := &house{t: t, rules: &rules{}}
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError}))
@@ -115,7 +123,8 @@ func newHouse(t testing.TB, steps ...admission.Step) *house {
 	}
 	h.store = s
 	t.Cleanup(func() { _ = s.Close() })
-	kinds := slices.Concat(core.Kinds, apps.Kinds, coordination.Kinds, events.Kinds, rbac.Kinds, authorization.Kinds)
+	kinds := slices.Concat(core.Kinds, apps.Kinds, coordination.Kinds, events.Kinds, rbac.Kinds, authorization.Kinds,
+		admissionregistration.Kinds, discoverykinds.Kinds)
 	var group errgroup.Group
 	for _, k := range kinds {
 		if k.Virtual == nil && k.Stored == nil {
@@ -134,7 +143,8 @@ func newHouse(t testing.TB, steps ...admission.Step) *house {
 	env := &api.Env{Reader: s.Reader()}
 	h.server, err = apiserver.New(apiserver.Config{
 		Store: s, Catalog: list, Env: env, Scheme: scheme.Scheme, Authenticator: tokens{}, Authorizer: h.rules,
-		Admission: steps, Discovery: discovery.New(list, "127.0.0.1:6443"), Log: log,
+		Nodes:     nodeproxy.New(nodeproxy.Config{Reader: s.Reader(), Log: log}),
+		Admission: steps(s.Reader(), h.rules, list), Discovery: discovery.New(list, "127.0.0.1:6443"), Log: log,
 		Version: version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.1"},
 		Ready: []apiserver.Check{{Name: "late", Ask: func(ctx context.Context) error {
 			if h.ready != nil {

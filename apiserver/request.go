@@ -11,7 +11,10 @@ import (
 	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/store"
 )
@@ -34,9 +37,13 @@ type request struct {
 	verb            string
 	rest            string // of a proxy: the path after it
 	connect         *api.Connect
+	scaled          bool         // the object is changed through its Scale
+	remote          http.Handler // set when another server answers
 
-	out     *choice // how to answer
-	started bool    // the answer has begun
+	asked   *access.Attributes // what was authorized
+	place   fairness.Place     // among the requests that run at once
+	out     *choice            // how to answer
+	started bool               // the answer has begun
 	warned  map[string]bool
 	shown   map[*store.Item]api.Object // views that are ready, see show
 }
@@ -154,8 +161,31 @@ func (r *request) settle(exists bool) error {
 	return nil
 }
 
+// delegate is the handler of what another server answers for, nil for all else: resources
+// of its group version, the list of them, their schemas.
+func (r *request) delegate() http.Handler {
+	gv := r.gv
+	if r.resource == "" {
+		path := strings.TrimPrefix(strings.Trim(r.r.URL.Path, "/"), "openapi/v3/")
+		parts := strings.Split(path, "/")
+		if len(parts) != 3 || parts[0] != "apis" {
+			return nil
+		}
+		gv = schema.GroupVersion{Group: parts[1], Version: parts[2]}
+	}
+	if remote, ok := r.now.Delegate(gv); ok {
+		return remote.Handler
+	}
+	return nil
+}
+
 // dispatch serves a request that is allowed.
 func (r *request) dispatch() {
+	if r.remote != nil {
+		r.started = true // what has been sent is the other server's affair
+		r.remote.ServeHTTP(r.w, r.r.WithContext(catalog.WithUser(r.r.Context(), r.user)))
+		return
+	}
 	if r.resource == "" {
 		r.path()
 		return
@@ -282,6 +312,10 @@ func (r *request) path() {
 func (r *request) connectTo() {
 	if r.s.cfg.Nodes == nil {
 		http.NotFound(r.w, r.r)
+		return
+	}
+	if err := r.admitConnect(); err != nil {
+		r.fail(err)
 		return
 	}
 	r.s.cfg.Nodes.Connect(r.w, r.r, nodeproxy.Request{

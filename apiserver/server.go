@@ -27,6 +27,7 @@ import (
 	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/patch"
 	"github.com/proa-dev/proa/store"
@@ -35,8 +36,6 @@ import (
 // Limits of what is let in.
 const (
 	maxBody          = 3 << 20 // bytes of a request's body
-	maxReading       = 400     // requests that only read, at once
-	maxWriting       = 200     // requests that change something, at once
 	requestTimeout   = time.Minute
 	defaultWatch     = 30 * time.Minute // a watch without timeoutSeconds ends between this and twice this
 	maxGenerateTries = 8
@@ -54,6 +53,7 @@ type Config struct {
 	Discovery     http.Handler // /api, /apis and below, but for resources
 	OpenAPI       http.Handler // /openapi
 	Nodes         *nodeproxy.Proxy
+	Fairness      *fairness.Fairness      // default: one with what every cluster has
 	Paths         map[string]http.Handler // further paths, by prefix ("/openid/", "/metrics"), authorized as such
 	Open          map[string]http.Handler // paths that need no identity ("/cacerts")
 	Version       version.Info
@@ -64,14 +64,13 @@ type Config struct {
 
 // Server serves the API; safe for concurrent use.
 type Server struct {
-	cfg     Config
-	log     *slog.Logger
-	env     *api.Env
-	table   atomic.Pointer[table]
-	reading chan struct{}
-	writing chan struct{}
-	closing context.Context // ends when the server goes away: watches end
-	close   context.CancelFunc
+	cfg      Config
+	log      *slog.Logger
+	env      *api.Env
+	table    atomic.Pointer[table]
+	fairness *fairness.Fairness
+	closing  context.Context // ends when the server goes away: watches end
+	close    context.CancelFunc
 }
 
 // table is one state of the catalog with what requests need at hand.
@@ -111,9 +110,12 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Fairness == nil {
+		cfg.Fairness = fairness.New(fairness.Config{})
+	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
-		reading: make(chan struct{}, maxReading), writing: make(chan struct{}, maxWriting),
+		fairness: cfg.Fairness,
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	var err error

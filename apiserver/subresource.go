@@ -7,7 +7,6 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -82,7 +81,7 @@ func (r *request) act(action *api.Action) error {
 		}
 		m.SetNamespace(r.namespace)
 	}
-	if err := r.admitAction(body, o.dryRun); err != nil {
+	if err := r.admitBody(admission.Create, body, gvk, o.dryRun); err != nil {
 		return err
 	}
 	answer, err := action.Do(r.r.Context(), r.s.env, api.Call{Namespace: r.namespace, Name: r.name, User: *r.user, DryRun: o.dryRun}, body)
@@ -99,18 +98,6 @@ func (r *request) act(action *api.Action) error {
 		answer.GetObjectKind().SetGroupVersionKind(gvk)
 	}
 	return r.respondObject(code, answer)
-}
-
-// admitAction asks admission about the body of an action.
-func (r *request) admitAction(body runtime.Object, dryRun bool) error {
-	a := &admission.Attributes{
-		Kind: r.kind.Kind, Subresource: r.sub, Namespace: r.namespace, Name: r.name,
-		Operation: admission.Create, Object: body, User: r.user, DryRun: dryRun, Warn: r.warn,
-	}
-	if err := r.s.cfg.Admission.Mutate(r.r.Context(), a); err != nil {
-		return err
-	}
-	return r.s.cfg.Admission.Validate(r.r.Context(), a)
 }
 
 // scale serves the scale subresource: a view of the object with nothing but its size.
@@ -177,7 +164,7 @@ func (r *request) rescale() error {
 		return obj, nil
 	}
 	whole := *r // the write is one of the object itself, owned by the subresource
-	whole.sub = ""
+	whole.sub, whole.scaled = "", true
 	finish := func(old, obj api.Object) (api.Object, error) { return r.manage(old, obj, o.manager, nil) }
 	item, obj, err := whole.edit(edit, o, finish)
 	if err != nil {

@@ -54,6 +54,9 @@ func (r *request) watch() error {
 	}
 	defer w.Stop()
 	r.beginStream()
+	if !opts.InitialEvents {
+		r.settled()
+	}
 	var buf []byte
 	first := true
 	for {
@@ -82,6 +85,7 @@ func (r *request) watch() error {
 			return nil // a client that went away
 		}
 		r.flush()
+		r.settled()
 		if cap(buf) > 1<<20 {
 			buf = nil // one large batch must not be kept for the life of a watch
 		}

@@ -68,7 +68,7 @@ func agentManager(agent string) string {
 func (r *request) attributesFor(op admission.Operation, obj, old api.Object, dryRun bool) *admission.Attributes {
 	a := &admission.Attributes{
 		Kind: r.kind.Kind, Subresource: r.sub, Namespace: r.namespace, Name: r.name,
-		Operation: op, User: r.user, DryRun: dryRun, Warn: r.warn,
+		Operation: op, User: r.user, DryRun: dryRun, Warn: r.warn, Options: r.admissionOptions(op),
 	}
 	if obj != nil {
 		a.Object = obj
@@ -151,12 +151,15 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 		return nil, nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	k.Default(obj)
-	fillMeta(obj, r.s.cfg.Now())
 	a := r.attributesFor(admission.Create, obj, nil, o.dryRun)
 	a.Name = obj.GetName()
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
 		return nil, nil, err
 	}
+	if err := r.checkNamespace(obj); err != nil { // admission must not move it
+		return nil, nil, err
+	}
+	fillMeta(obj, r.s.cfg.Now())
 	k.Default(obj)
 	if k.HasStatus {
 		clearStatus(obj)
@@ -390,10 +393,11 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 	if err := r.restrict(ctx, obj, old); err != nil {
 		return nil, err
 	}
-	a := r.attributesFor(admission.Update, obj, old, o.dryRun)
+	a, adopt := r.changeFor(obj, old, o.dryRun)
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
 		return nil, err
 	}
+	adopt()
 	k.Default(obj)
 	if err := r.restrict(ctx, obj, old); err != nil { // admission must not reach beyond either
 		return nil, err

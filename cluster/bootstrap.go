@@ -9,12 +9,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/proa-dev/proa/apis/scheduling"
+	"github.com/proa-dev/proa/internal/localpath"
 )
 
 // dnsAddress and apiAddress are where a service range keeps the two services that every
@@ -27,6 +29,9 @@ var bootstrapNamespaces = []string{metav1.NamespaceSystem, metav1.NamespaceDefau
 
 // bootstrap makes the objects that every cluster has, those that are missing.
 func bootstrap(ctx context.Context, client kubernetes.Interface, cfg *ServerConfig) error {
+	if err := firstClass(ctx, client); err != nil {
+		return err
+	}
 	for _, name := range bootstrapNamespaces {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		_, err := client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
@@ -81,6 +86,24 @@ func publishFacts(ctx context.Context, client kubernetes.Interface, cfg *ServerC
 	_, bindErr := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{})
 	_, mapErr := client.CoreV1().ConfigMaps(known.Namespace).Create(ctx, known, metav1.CreateOptions{})
 	return errors.Join(made(roleErr), made(bindErr), made(mapErr))
+}
+
+// firstClass gives a new cluster, one without namespaces yet, a default storage class.
+// An administrator who removes it has it removed for good.
+func firstClass(ctx context.Context, client kubernetes.Interface) error {
+	_, err := client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+	if !apierrors.IsNotFound(err) {
+		return err
+	}
+	wait, policy, grow := storagev1.VolumeBindingWaitForFirstConsumer, corev1.PersistentVolumeReclaimDelete, true
+	_, err = client.StorageV1().StorageClasses().Create(ctx, &storagev1.StorageClass{
+		ObjectMeta:  metav1.ObjectMeta{Name: localpath.Class, Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
+		Provisioner: localpath.Provisioner, VolumeBindingMode: &wait, ReclaimPolicy: &policy, AllowVolumeExpansion: &grow,
+	}, metav1.CreateOptions{})
+	if err := made(err); err != nil {
+		return fmt.Errorf("create storage class %s: %w", localpath.Class, err)
+	}
+	return nil
 }
 
 // made passes over what is there already.

@@ -27,10 +27,12 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
+	"github.com/proa-dev/proa/apiserver/aggregate"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/custom"
 	"github.com/proa-dev/proa/apiserver/custom/convert"
 	"github.com/proa-dev/proa/apiserver/discovery"
+	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/gather"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
@@ -52,6 +54,10 @@ type controlPlane struct {
 	custom  *custom.Definitions
 	serving *pki.Renewing
 	toNodes *pki.Renewing
+
+	aggregator *aggregate.Aggregator
+	fairness   *fairness.Fairness
+	toBackends *pki.Renewing
 }
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
@@ -117,21 +123,24 @@ func (c *controlPlane) assemble() error {
 	}
 	c.rbac = access.NewRBAC(reader)
 	authorizer := access.NewAuthorizer(reader, c.rbac)
-	chain, err := admission.DefaultChain(admission.Env{Reader: reader, Authorizer: authorizer, RBAC: c.rbac, Log: c.log})
+	list := catalog.New(Kinds())
+	chain, err := c.admission(reader, authorizer, list)
 	if err != nil {
 		return err
 	}
 	env := &api.Env{Reader: reader, Tokens: identity.Tokens, Reviews: access.NewReviews(authorizer, c.rbac)}
+	chain = append(chain, admission.ResourceQuota(reader, func() api.Writer { return env.Writer }, time.Now))
 	if err := c.allocators(env); err != nil {
 		return err
 	}
 	if err := c.certificates(); err != nil {
 		return err
 	}
-	list := catalog.New(Kinds())
 	address := net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort))
+	c.fairness = fairness.New(fairness.Config{})
 	c.server, err = apiserver.New(apiserver.Config{
-		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
+		Fairness: c.fairness,
+		Store:    c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
 		Authenticator: identity, Authorizer: authorizer, Admission: chain,
 		Discovery: discovery.New(list, address), OpenAPI: openapi.New(list),
 		Nodes: nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
@@ -149,7 +158,10 @@ func (c *controlPlane) assemble() error {
 	}
 	env.Writer = c.server.Writer()
 	c.custom, err = custom.New(custom.Config{Store: c.store, Catalog: list, Env: env, Resolve: convert.Endpoints(reader), Log: c.log})
-	return err
+	if err != nil {
+		return err
+	}
+	return c.aggregation(list)
 }
 
 // profiling serves Go's profiles to whoever may read these paths.

@@ -33,11 +33,8 @@ type entry struct {
 
 // elsewhere are groups that the server adds itself, and what is left out, with the reason.
 var elsewhere = map[string]string{
-	"apiextensions.k8s.io":         "the server adds it beside the built-in kinds",
-	"apiregistration.k8s.io":       "the server adds it beside the built-in kinds",
-	"admissionregistration.k8s.io": "the server adds it beside the built-in kinds",
-	"flowcontrol.apiserver.k8s.io": "the server adds it beside the built-in kinds",
-	"/componentstatuses":           "deprecated since 1.19: it asks components that have no such port here",
+	"apiextensions.k8s.io": "the server adds it beside the built-in kinds",
+	"/componentstatuses":   "deprecated since 1.19: it asks components that have no such port here",
 }
 
 // testdata/discovery.json is the published discovery of Kubernetes 1.37 without what is

@@ -11,8 +11,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
+	corev1 "k8s.io/api/core/v1"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 
 	"k8s.io/client-go/informers"
@@ -21,6 +23,7 @@ import (
 
 	"github.com/proa-dev/proa/dns"
 	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/internal/localpath"
 	"github.com/proa-dev/proa/kubelet"
 	kubeletimages "github.com/proa-dev/proa/kubelet/images"
 	kubeletserver "github.com/proa-dev/proa/kubelet/server"
@@ -87,7 +90,8 @@ func (n *node) startRuntime(ctx context.Context, group *Group) error {
 	n.runtime, err = runtime.New(runtime.Config{
 		Name: n.place.Name + "/" + n.cfg.Name, Root: n.dir("runtime"), State: n.runDir(),
 		CgroupRoot: n.cgroup(), CNIConfDir: n.dir("cni"), HelpersDir: filepath.Join(n.place.Dir(), "helpers"),
-		Host: n.journal, Log: n.log.With("part", "runtime"),
+		HostsDir: filepath.Join(n.place.Roots.Config, "certs.d"),
+		Host:     n.journal, Log: n.log.With("part", "runtime"),
 	})
 	if err != nil {
 		return err
@@ -195,8 +199,10 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	recorder := sent.recorder("kubelet", n.cfg.Name)
 	log := n.log.With("part", "kubelet")
 	cri, img := runtimeapi.NewRuntimeServiceClient(n.conn), runtimeapi.NewImageServiceClient(n.conn)
+	var agent *kubelet.Kubelet
 	vols, err := volumes.New(volumes.Config{
-		Root: n.dir("kubelet"), Client: c.client, NodeName: n.cfg.Name, HostIPs: []string{n.cfg.IP.String()},
+		Allocatable: func() corev1.ResourceList { return agent.Allocatable() }, // asked when the agent mounts
+		Root:        n.dir("kubelet"), Local: n.dir("volumes"), Client: c.client, NodeName: n.cfg.Name, HostIPs: []string{n.cfg.IP.String()},
 		Recorder: recorder, Host: n.journal, Log: log,
 	})
 	if err != nil {
@@ -210,11 +216,18 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	if err != nil {
 		return nil, nil, err
 	}
-	agent, err := kubelet.New(kubelet.Config{
+	var exits kubelet.Exits
+	if n.runtime != nil { // another runtime need not be containerd
+		exits = func(ctx context.Context, tell func(string, int32, time.Time)) error {
+			return runtime.Exits(ctx, n.conn, tell)
+		}
+	}
+	agent, err = kubelet.New(kubelet.Config{
+		Exits:  exits,
 		Client: c.client, Pods: c.pods, Informers: c.informers, Runtime: cri, Images: img,
 		NodeName: n.cfg.Name, NodeIPs: []string{n.cfg.IP.String()}, Root: n.dir("kubelet"), LogRoot: n.dir("pods-log"),
 		CgroupRoot: n.cgroup(), ClusterDNS: []string{dnsAddress(n.services).String()}, ClusterDomain: n.domain,
-		MaxPods: int64(n.cfg.MaxPods), Labels: labels, Port: int32(n.cfg.KubeletPort), Version: Version().GitVersion,
+		MaxPods: int64(n.cfg.MaxPods), Labels: labels, Annotations: map[string]string{localpath.Folder: n.dir("volumes")}, Port: int32(n.cfg.KubeletPort), Version: Version().GitVersion,
 		Volumes: vols, Puller: puller, Objects: vols.Objects(), Host: n.journal, Recorder: recorder, Log: log,
 	})
 	if err != nil {
@@ -222,7 +235,7 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	}
 	api, err := kubeletserver.New(kubeletserver.Config{
 		Addr: net.JoinHostPort(n.cfg.IP.String(), strconv.Itoa(n.cfg.KubeletPort)), TLS: c.serving, ClientCAs: c.trust,
-		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, Log: log,
+		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, RemoveLocal: vols.RemoveLocal, Log: log,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/proa-dev/proa/apiserver/aggregate"
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/pki"
 	"github.com/proa-dev/proa/store/source"
@@ -111,6 +112,7 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 		{Name: "custom resources", Run: c.custom.Run, Ready: c.custom.Ready()},
 		{Name: "certificate apiserver", Run: c.serving.Run},
 		{Name: "certificate kubelet-client", Run: c.toNodes.Run},
+		{Name: "certificate front-proxy-client", Run: c.toBackends.Run},
 		{Name: "api", Run: func(ctx context.Context) error { return c.serve(ctx, listener) }, Fatal: true},
 	}
 	for _, p := range parts {
@@ -123,6 +125,17 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 		return err
 	}
 	if err := bootstrap(ctx, client, c.cfg); err != nil {
+		return err
+	}
+	if err := aggregate.PublishTrust(ctx, client, c.pki.CA.PEM, c.pki.FrontProxy.PEM); err != nil {
+		return err
+	}
+	if err := group.Start(ctx, Part{Name: "aggregation", Run: c.aggregator.Run}); err != nil {
+		return err
+	}
+	if err := group.Start(ctx, Part{Name: "priority and fairness", Run: func(ctx context.Context) error {
+		return c.fairness.Follow(ctx, c.store, c.log.With("part", "fairness"))
+	}}); err != nil {
 		return err
 	}
 	// The default roles hold from the first moment; storing them can wait.

@@ -16,18 +16,28 @@ import (
 	"github.com/proa-dev/proa/controllers/disruption"
 	"github.com/proa-dev/proa/controllers/endpoints"
 	"github.com/proa-dev/proa/controllers/endpointslice"
+	"github.com/proa-dev/proa/controllers/endpointslicemirroring"
+	"github.com/proa-dev/proa/controllers/ephemeral"
 	"github.com/proa-dev/proa/controllers/garbagecollector"
+	"github.com/proa-dev/proa/controllers/horizontalpodautoscaler"
 	"github.com/proa-dev/proa/controllers/job"
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/controllers/namespace"
 	"github.com/proa-dev/proa/controllers/nodelifecycle"
+	"github.com/proa-dev/proa/controllers/persistentvolume"
 	"github.com/proa-dev/proa/controllers/podcidr"
 	"github.com/proa-dev/proa/controllers/podgc"
 	"github.com/proa-dev/proa/controllers/replicaset"
+	"github.com/proa-dev/proa/controllers/resourceclaim"
+	"github.com/proa-dev/proa/controllers/resourcequota"
 	"github.com/proa-dev/proa/controllers/rootca"
 	"github.com/proa-dev/proa/controllers/serviceaccount"
+	"github.com/proa-dev/proa/controllers/servicecidr"
 	"github.com/proa-dev/proa/controllers/statefulset"
+	"github.com/proa-dev/proa/controllers/storageversionmigration"
 	"github.com/proa-dev/proa/controllers/tokencleaner"
+	"github.com/proa-dev/proa/controllers/tokensecrets"
+	"github.com/proa-dev/proa/controllers/volumeprotection"
 )
 
 // Controller is a loop that is ready to run.
@@ -51,16 +61,27 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"certificates", made(certificates.New)},
 		{"deployment", made(deployment.New)},
 		{"replicaset", made(replicaset.New)},
+		{"replicationcontroller", made(replicaset.NewReplicationControllers)},
 		{"daemonset", made(daemonset.New)},
 		{"job", made(job.New)},
 		{"statefulset", made(statefulset.New)},
 		{"cronjob", made(cronjob.New)},
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
+		{"endpointslicemirroring", made(endpointslicemirroring.New)},
 		{"disruption", made(disruption.New)},
+		{"ephemeral", made(ephemeral.New)},
+		{"persistentvolume", made(persistentvolume.New)},
+		{"volumeprotection", made(volumeprotection.New)},
+		{"horizontalpodautoscaler", made(horizontalpodautoscaler.New)},
 		{"nodelifecycle", made(nodelifecycle.New)},
 		{"garbagecollector", made(garbagecollector.New)},
 		{"podgc", made(podgc.New)},
+		{"resourceclaim", made(resourceclaim.New)},
+		{"resourcequota", made(resourcequota.New)},
+		{"servicecidr", made(servicecidr.New)},
+		{"storageversionmigration", made(storageversionmigration.New)},
+		{"tokensecrets", made(tokensecrets.New)},
 		{"tokencleaner", made(tokencleaner.New)},
 		{"clusterrole", made(clusterrole.New)},
 	} {

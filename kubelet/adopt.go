@@ -98,6 +98,9 @@ func (k *Kubelet) sweepLogs() {
 	}
 }
 
+// Allocatable is what pods may have of the machine.
+func (k *Kubelet) Allocatable() corev1.ResourceList { return k.node.Allocatable() }
+
 // Pods lists the pods of this node.
 func (k *Kubelet) Pods() []*corev1.Pod {
 	var out []*corev1.Pod

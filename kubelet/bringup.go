@@ -38,8 +38,11 @@ const (
 // bringUp makes what a plan asks for: images, volumes and sandbox at the same time, then
 // the containers in order.
 func (w *worker) bringUp(ctx context.Context, pod *corev1.Pod, p plan.Plan) {
+	if p.CreateSandbox && p.Attempt > 0 {
+		w.k.event(pod, "", corev1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+	}
 	if p.StopSandbox {
-		w.dropSandboxes(ctx, pod)
+		w.dropSandboxes(ctx)
 	}
 	cfg, err := w.prepare(pod, p.Attempt)
 	if err != nil {
@@ -48,10 +51,12 @@ func (w *worker) bringUp(ctx context.Context, pod *corev1.Pod, p plan.Plan) {
 	}
 	images := w.pull(ctx, pod, p.Starts, cfg)
 	defer images.Wait()
+	mounted := make(chan *imageVolumes, 1)
+	go func() { mounted <- w.pullVolumes(ctx, pod, p.CreateSandbox, cfg) }()
 	mounts := make(chan error, 1)
 	go func() { mounts <- w.mount(ctx, pod) }()
 	id, ips, err := w.sandbox(ctx, pod, p.CreateSandbox, cfg)
-	mountErr := <-mounts
+	mountErr, volumes := <-mounts, <-mounted
 	if err != nil {
 		w.sandboxFailed(ctx, pod, err)
 		return
@@ -64,7 +69,11 @@ func (w *worker) bringUp(ctx context.Context, pod *corev1.Pod, p plan.Plan) {
 	w.succeeded(volumesKey)
 	for i := range p.Starts {
 		s := &p.Starts[i]
-		if err := images.image(ctx, i); err != nil {
+		err := images.image(ctx, i)
+		if err == nil {
+			err = volumes.missing(s.Container)
+		}
+		if err != nil {
 			w.startFailed(ctx, pod, s, err)
 			continue
 		}
@@ -89,6 +98,16 @@ func (k *Kubelet) enter(ctx context.Context) bool {
 	}
 }
 
+// networkReady waits for the node to be ready once: before, the runtime has no network for pods.
+func (k *Kubelet) networkReady(ctx context.Context) bool {
+	select {
+	case <-k.node.Ready():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 func (k *Kubelet) leave() { <-k.slots }
 
 // prepare makes what must be there before the sandbox: the pod's cgroup and folders.
@@ -100,9 +119,13 @@ func (w *worker) prepare(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandbo
 		if err != nil {
 			return nil, fmt.Errorf("record cgroup: %w", err)
 		}
-		if cgroup, err = w.k.groups.Ensure(pod.UID, class, cgroups.ForPod(pod, class)); err != nil {
+		limits := cgroups.ForPod(pod, class)
+		if cgroup, err = w.k.groups.Ensure(pod.UID, class, limits); err != nil {
 			return nil, err
 		}
+		w.mu.Lock()
+		w.applied = limits
+		w.mu.Unlock()
 	}
 	for _, dir := range []string{podspec.LogDir(w.k.cfg.LogRoot, pod), w.dir()} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -130,7 +153,10 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod, create bool, cfg 
 	if err != nil {
 		return "", nil, err
 	}
-	if !w.k.enter(ctx) {
+	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers {
+		return "", nil, fmt.Errorf("runtime handler %q does not support user namespaces", handler)
+	}
+	if !pod.Spec.HostNetwork && !w.k.networkReady(ctx) || !w.k.enter(ctx) {
 		return "", nil, ctx.Err()
 	}
 	defer w.k.leave()
@@ -138,7 +164,7 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod, create bool, cfg 
 	if err != nil {
 		return "", nil, fmt.Errorf("failed to create sandbox for pod %q: %w", pod.Name+"_"+pod.Namespace+"("+string(pod.UID)+")", err)
 	}
-	seen, err := w.k.reader.Pod(ctx, w.uid)
+	seen, err := w.k.reader.Pod(ctx, w.uid, nil)
 	if err != nil {
 		return "", nil, err
 	}
@@ -160,8 +186,7 @@ func (w *worker) handler(ctx context.Context, pod *corev1.Pod) (string, error) {
 }
 
 // dropSandboxes ends everything of sandboxes that are of no use any more.
-func (w *worker) dropSandboxes(ctx context.Context, pod *corev1.Pod) {
-	w.k.event(pod, "", corev1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+func (w *worker) dropSandboxes(ctx context.Context) {
 	w.mu.Lock()
 	seen := w.observed
 	w.mu.Unlock()

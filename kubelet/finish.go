@@ -65,7 +65,7 @@ func (w *worker) beginEnding(pod *corev1.Pod) {
 		j.cancel()
 		<-j.done
 	}
-	w.bringing, w.killing = nil, map[string]*job{}
+	w.bringing, w.killing, w.size.job = nil, map[string]*job{}, nil
 	w.mu.Lock()
 	w.stale = true
 	seen := w.observed

@@ -59,6 +59,7 @@ type Config struct {
 	Informers informers.SharedInformerFactory // for services
 	Runtime   runtimeapi.RuntimeServiceClient // or Socket
 	Images    runtimeapi.ImageServiceClient   // or Socket
+	Exits     Exits                           // optional
 	Socket    string                          // of the runtime; used when Runtime or Images is nil
 
 	NodeName       string
@@ -72,6 +73,7 @@ type Config struct {
 	SandboxHandler string // runtime handler of pods without a runtime class; default the runtime's
 	MaxPods        int64  // default 110
 	Labels         map[string]string
+	Annotations    map[string]string // of the node
 	Taints         []corev1.Taint
 	Port           int32               // of the agent's HTTP API; default 10250
 	Version        string              // shown as kubeletVersion; default v1.37.1
@@ -132,6 +134,8 @@ type Kubelet struct {
 	services corelisters.ServiceLister
 	synced   []cache.InformerSynced
 	ready    chan struct{}
+
+	allocation sync.Mutex // one promise of resources at a time; taken before any worker's mu
 
 	mu       sync.Mutex
 	workers  map[types.UID]*worker
@@ -195,7 +199,7 @@ func (k *Kubelet) build() error {
 	}
 	k.logs = rotator
 	n, err := node.New(node.Config{Client: cfg.Client, Nodes: cfg.Informers.Core().V1().Nodes(), Runtime: cfg.Runtime, Images: cfg.Images, Name: cfg.NodeName, IPs: cfg.NodeIPs,
-		Root: cfg.Root, MaxPods: cfg.MaxPods, Labels: cfg.Labels, Taints: cfg.Taints, Port: cfg.Port, Version: cfg.Version,
+		Root: cfg.Root, MaxPods: cfg.MaxPods, Labels: cfg.Labels, Annotations: cfg.Annotations, Taints: cfg.Taints, Port: cfg.Port, Version: cfg.Version,
 		Reserved: cfg.Reserved, Thresholds: cfg.Eviction, Recorder: cfg.Recorder, Log: k.log, Pressure: k.relieve})
 	if err != nil {
 		return err
@@ -233,6 +237,9 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		k.adopt(ctx)
 		group.Go(func() error { k.reader.Watch(ctx, k.look, func() { k.lookAll(); k.node.Look() }); return nil })
 		group.Go(func() error { return k.announce(ctx) })
+		if k.cfg.Exits != nil {
+			group.Go(func() error { return k.watchExits(ctx) })
+		}
 		group.Go(func() error { return k.logs.Run(ctx) })
 	}
 	err = group.Wait() // ends with ctx; workers follow it
@@ -311,6 +318,7 @@ func (k *Kubelet) start(w *worker) {
 		k.mu.Lock()
 		delete(k.workers, w.uid)
 		k.mu.Unlock()
+		k.retryResizes()
 	})
 }
 

@@ -77,9 +77,14 @@ func logTail(path string) string {
 	var out [][]byte
 	for _, line := range bytes.SplitAfter(data, []byte("\n")) {
 		// "<time> <stream> <tag> <text>"
-		if parts := bytes.SplitN(line, []byte(" "), 4); len(parts) == 4 {
-			out = append(out, parts[3])
+		parts := bytes.SplitN(line, []byte(" "), 4)
+		if len(parts) < 4 {
+			continue
 		}
+		if string(parts[2]) == "P" { // the part of a line, whose end is not there
+			parts[3] = bytes.TrimSuffix(parts[3], []byte("\n"))
+		}
+		out = append(out, parts[3])
 	}
 	if len(out) > maxLines {
 		out = out[len(out)-maxLines:]

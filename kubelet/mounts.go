@@ -70,25 +70,54 @@ func (w *worker) hostsFile(s *starting) (string, error) {
 }
 
 func (w *worker) volumeMount(s *starting, index int, m *corev1.VolumeMount, env []*runtimeapi.KeyValue) (*runtimeapi.Mount, error) {
+	if made, err := w.imageMount(s.pod, m, env); made != nil || err != nil {
+		return made, err
+	}
 	w.mu.Lock()
 	source, ok := w.volumes[m.Name]
 	w.mu.Unlock()
 	if !ok {
 		return nil, fmt.Errorf("cannot find volume %q to mount into container %q", m.Name, s.Container.Name)
 	}
-	if sub := podspec.SubPath(m, env); sub != "" {
-		var err error
+	sub, err := podspec.SubPath(m, env)
+	if err != nil {
+		return nil, fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", m.Name, s.Container.Name, err)
+	}
+	if sub != "" {
 		if source, err = w.bindSubPath(s, index, m, source, sub); err != nil {
 			return nil, fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", m.Name, s.Container.Name, err)
 		}
 	}
-	target := m.MountPath
-	if !filepath.IsAbs(target) {
-		target = filepath.Join("/", target)
+	recursive, err := recursiveReadOnly(s, m)
+	if err != nil {
+		return nil, err
 	}
-	recursive := m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled
-	return &runtimeapi.Mount{ContainerPath: target, HostPath: source, Readonly: m.ReadOnly, Propagation: podspec.Propagation(m),
+	return &runtimeapi.Mount{ContainerPath: target(m), HostPath: source, Readonly: m.ReadOnly, Propagation: podspec.Propagation(m),
 		RecursiveReadOnly: recursive, SelinuxRelabel: true}, nil
+}
+
+// target is where a mount appears in the container.
+func target(m *corev1.VolumeMount) string {
+	if filepath.IsAbs(m.MountPath) {
+		return m.MountPath
+	}
+	return filepath.Join("/", m.MountPath)
+}
+
+// recursiveReadOnly tells whether everything below a mount is to be read-only too, and refuses
+// what the runtime cannot do.
+func recursiveReadOnly(s *starting, m *corev1.VolumeMount) (bool, error) {
+	if m.RecursiveReadOnly == nil || *m.RecursiveReadOnly == corev1.RecursiveReadOnlyDisabled {
+		return false, nil
+	}
+	can := s.features.RecursiveReadOnlyMounts
+	if can != nil && *can {
+		return true, nil
+	}
+	if *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled {
+		return false, fmt.Errorf("failed to resolve recursive read-only mode: volume %q requested recursive read-only mode, but it is not supported by the runtime", m.Name)
+	}
+	return false, nil
 }
 
 // bindSubPath resolves a path inside a volume, where a container may have left symlinks, so

@@ -25,6 +25,8 @@ type starting struct {
 	config  *runtimeapi.PodSandboxConfig
 	ips     []string
 	image   string
+
+	features corev1.NodeRuntimeHandlerFeatures // known where a mount asks for them
 }
 
 // start makes and starts one container, then runs its post-start hook.
@@ -63,6 +65,9 @@ func (w *worker) start(ctx context.Context, s *starting) error {
 func (w *worker) mark(s *starting, id string, hook bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.size.record != nil {
+		w.size.record.Actuated[w.fullID(id)] = s.Container.Resources
+	}
 	if s.Backoff.Delay > 0 {
 		w.backoffs[s.Container.Name] = s.Backoff
 	}
@@ -89,6 +94,13 @@ func (w *worker) parts(ctx context.Context, s *starting) (*podspec.Parts, error)
 	if err != nil {
 		return nil, err
 	}
+	if wantsFeatures(s.Container) {
+		handler, err := w.handler(ctx, s.pod)
+		if err != nil {
+			return nil, err
+		}
+		s.features = w.k.node.Features(handler)
+	}
 	mounts, file, err := w.mounts(s, env)
 	if err != nil {
 		return nil, err
@@ -102,6 +114,15 @@ func (w *worker) parts(ctx context.Context, s *starting) (*podspec.Parts, error)
 		w.mu.Unlock()
 	}
 	return p, nil
+}
+
+func wantsFeatures(c *corev1.Container) bool {
+	for i := range c.VolumeMounts {
+		if c.VolumeMounts[i].RecursiveReadOnly != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // imageUser asks for the image's user where the pod forbids root.

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/proa-dev/proa/kubelet/cgroups"
 	"github.com/proa-dev/proa/kubelet/plan"
 	"github.com/proa-dev/proa/kubelet/podspec"
 	"github.com/proa-dev/proa/kubelet/podstatus"
@@ -29,18 +30,22 @@ type worker struct {
 	final    *podstatus.Final
 	grace    *int64 // seconds, of a kill that the node itself decided
 	observed *plan.Observed
+	exits    map[string]exited // ended containers of which the runtime has not told yet
 	backoffs map[string]plan.Backoff
 	failures map[string]plan.Failure
 	tries    map[string]int // failed starts in a row
 	dead     map[string]string
 	hooking  map[string]bool // containers whose post-start hook runs
 	volumes  map[string]string
-	mounted  string // resource of the pod's metadata that the volumes were made from
+	images   map[string]string // of image volumes, by volume
+	mounted  string            // resource of the pod's metadata that the volumes were made from
 	messages map[string]string
 	status   *corev1.PodStatus
+	admitted bool
+	size     resizing
+	applied  cgroups.Limits // of the pod's cgroup
 
 	// of the loop alone
-	admitted bool
 	done     bool // its containers have ended by themselves, for good
 	bringing *job
 	killing  map[string]*job // by container id
@@ -69,7 +74,7 @@ func (j *job) running() bool {
 func newWorker(k *Kubelet, pod *corev1.Pod) *worker {
 	return &worker{k: k, uid: pod.UID, pod: pod, wake: make(chan struct{}, 1), stale: true,
 		backoffs: map[string]plan.Backoff{}, failures: map[string]plan.Failure{}, tries: map[string]int{}, dead: map[string]string{},
-		hooking: map[string]bool{}, messages: map[string]string{}, killing: map[string]*job{}, told: map[string]time.Time{}}
+		hooking: map[string]bool{}, exits: map[string]exited{}, messages: map[string]string{}, killing: map[string]*job{}, told: map[string]time.Time{}}
 }
 
 // begin runs work beside the loop; the loop is woken, and looks, at its end.
@@ -166,6 +171,9 @@ func (w *worker) jobs() []*job {
 	for _, j := range w.killing {
 		out = append(out, j)
 	}
+	if w.size.job != nil {
+		out = append(out, w.size.job)
+	}
 	if w.ending != nil && w.ending.job != nil {
 		out = append(out, w.ending.job)
 	}
@@ -182,9 +190,12 @@ func (w *worker) sync(ctx context.Context) (next time.Time, over bool) {
 		return time.Now().Add(lookAgain), false
 	}
 	w.mu.Lock()
-	pod, gone, orphan, final := w.pod, w.gone, w.orphan, w.final
+	pod, gone, orphan, final, admitted := w.pod, w.gone, w.orphan, w.final, w.admitted
 	w.mu.Unlock()
-	if w.ending == nil && !w.admitted && !gone && !orphan && final == nil && pod.DeletionTimestamp == nil {
+	if !gone && !orphan {
+		pod = w.allocated(pod)
+	}
+	if w.ending == nil && !admitted && !gone && !orphan && final == nil && pod.DeletionTimestamp == nil {
 		if final = w.admit(pod); final != nil {
 			w.end(final, nil)
 		}
@@ -208,20 +219,20 @@ func (w *worker) name() string {
 // observe asks the runtime if something happened since the last time.
 func (w *worker) observe(ctx context.Context) error {
 	w.mu.Lock()
-	stale := w.stale
+	stale, known := w.stale, w.observed
 	w.stale = false
 	w.mu.Unlock()
 	if !stale {
 		return nil
 	}
-	seen, err := w.k.reader.Pod(ctx, w.uid)
+	seen, err := w.k.reader.Pod(ctx, w.uid, known)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
 		w.stale = true
 		return err
 	}
-	w.observed = seen
+	w.observed = w.early(seen)
 	return nil
 }
 
@@ -248,6 +259,7 @@ func (w *worker) step(ctx context.Context, pod *corev1.Pod) (time.Time, bool) {
 		return w.finish(ctx, pod, false)
 	}
 	w.reap()
+	p.Next = earlier(p.Next, w.actuate(ctx, pod))
 	for _, kill := range p.Kills {
 		w.kill(ctx, pod, kill)
 	}
@@ -274,8 +286,9 @@ func (w *worker) due(pod *corev1.Pod, p *plan.Plan) bool {
 	return w.mounted != mountKey(pod)
 }
 
+// earlier of two times, of which zero stands for never.
 func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || b.Before(a) {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
 	return a
@@ -414,7 +427,8 @@ func (w *worker) show(pod *corev1.Pod, waiting map[string]plan.Waiting, finished
 		Ready: func(c *corev1.Container, id string) bool {
 			return c.ReadinessProbe == nil || w.k.prober.Verdict(id, probe.Readiness) == probe.Success
 		},
-		Message: func(c *plan.Container) string { return w.messages[c.ID] },
+		Message:  func(c *plan.Container) string { return w.messages[c.ID] },
+		Actuated: w.actuated, Resizing: []*corev1.PodCondition{w.size.pending, w.size.progress},
 		Runtime: w.k.runtime, HostIPs: w.k.cfg.NodeIPs, Final: w.final, Terminating: w.ending != nil, Finished: finished, Now: time.Now()})
 	w.status = &status
 	if !w.gone && !w.orphan {

@@ -11,6 +11,7 @@ import (
 	"context"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/apis/api"
 )
@@ -40,9 +41,45 @@ type Attributes struct {
 	User    *api.User
 	DryRun  bool
 	Options runtime.Object // CreateOptions, UpdateOptions, DeleteOptions
+	// ObjectKind is what Object and Old are where they are not of Kind: the body of a
+	// subresource (Scale, Eviction, PodExecOptions). Zero: they are of Kind.
+	ObjectKind schema.GroupVersionKind
 	// Warn adds a Warning header to the answer.
 	Warn func(text string)
+	// Annotate adds an annotation to the request's audit events; nil: nobody keeps them.
+	Annotate func(key, value string)
+
+	again, second bool
+	kept          map[any]any
 }
+
+// GVK is the kind of Object and Old.
+func (a *Attributes) GVK() schema.GroupVersionKind {
+	if a.ObjectKind.Empty() {
+		return a.Kind.GroupVersionKind
+	}
+	return a.ObjectKind
+}
+
+// Whole says that Object and Old are objects of Kind, not the body of a subresource.
+func (a *Attributes) Whole() bool { return a.ObjectKind.Empty() }
+
+// Again has all mutators asked a second time, because this one changed what others have seen.
+func (a *Attributes) Again() { a.again = true }
+
+// Second says that this is the second time.
+func (a *Attributes) Second() bool { return a.second }
+
+// Keep remembers something of a step's first time for its second; see Kept.
+func (a *Attributes) Keep(key, value any) {
+	if a.kept == nil {
+		a.kept = map[any]any{}
+	}
+	a.kept[key] = value
+}
+
+// Kept is what Keep was given, or nil.
+func (a *Attributes) Kept(key any) any { return a.kept[key] }
 
 // Mutator changes objects. Errors are *apierrors.StatusError, as the client shall see them.
 type Mutator interface {
@@ -64,8 +101,19 @@ type Step struct {
 // Chain runs the steps in order: all mutators, later all validators.
 type Chain []Step
 
-// Mutate asks each mutator in order and stops at the first error.
+// Mutate asks each mutator in order and stops at the first error; all a second time when
+// one of them wants it.
 func (c Chain) Mutate(ctx context.Context, a *Attributes) error {
+	a.again, a.second = false, false
+	err := c.mutate(ctx, a)
+	if err != nil || !a.again {
+		return err
+	}
+	a.second = true
+	return c.mutate(ctx, a)
+}
+
+func (c Chain) mutate(ctx context.Context, a *Attributes) error {
 	for _, s := range c {
 		if s.Mutator != nil {
 			if err := s.Mutator.Mutate(ctx, a); err != nil {

@@ -51,6 +51,9 @@ func forbidden(a *Attributes, err error) error {
 	return apierrors.NewForbidden(a.Kind.GroupResource(), name, err)
 }
 
+// Forbidden is how a step refuses: 403, with the object named.
+func Forbidden(a *Attributes, err error) error { return forbidden(a, err) }
+
 func objectName(a *Attributes) string {
 	o, ok := a.Object.(interface {
 		GetName() string

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -40,6 +42,8 @@ func validatePodSecurity(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		p := path.Child("sysctls").Index(i).Child("name")
 		if ctl.Name == "" {
 			errs = append(errs, field.Required(p, ""))
+		} else if len(ctl.Name) > maxSysctl || !sysctlName.MatchString(ctl.Name) {
+			errs = append(errs, field.Invalid(p, ctl.Name, fmt.Sprintf("must have at most %d characters and match regex %s", maxSysctl, sysctlName)))
 		} else if names[ctl.Name] {
 			errs = append(errs, field.Duplicate(p, ctl.Name))
 		}
@@ -53,6 +57,11 @@ func validatePodSecurity(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	}
 	return append(errs, validateProfiles(c.SeccompProfile, c.AppArmorProfile, path)...)
 }
+
+// Names of kernel settings, with dots or slashes between their parts.
+const maxSysctl = 253
+
+var sysctlName = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
 
 func validateProfiles(seccomp *corev1.SeccompProfile, armor *corev1.AppArmorProfile, path *field.Path) field.ErrorList {
 	var errs field.ErrorList

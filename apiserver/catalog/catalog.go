@@ -10,6 +10,7 @@
 package catalog
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"sync"
@@ -43,6 +44,24 @@ type Remote struct {
 	// since.
 	Resources []apidiscoveryv2.APIResourceDiscovery
 	Stale     bool
+	// SchemaHash tells versions of its OpenAPI v3 document apart, which the Handler answers at
+	// /openapi/v3/apis/<group>/<version>; empty: it has none. Describe gives its OpenAPI v2
+	// document, as JSON.
+	SchemaHash string
+	Describe   func(context.Context) ([]byte, error)
+}
+
+type userKey struct{}
+
+// WithUser says to a Remote's Handler who asks.
+func WithUser(ctx context.Context, u *api.User) context.Context {
+	return context.WithValue(ctx, userKey{}, u)
+}
+
+// UserOf is who asks; nil when nobody said.
+func UserOf(ctx context.Context) *api.User {
+	u, _ := ctx.Value(userKey{}).(*api.User)
+	return u
 }
 
 // Kind finds what answers for a resource.

@@ -71,7 +71,7 @@ func newDocuments(host string, state *catalog.State) *documents {
 		ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: host}},
 	}
 	var core, named []apidiscoveryv2.APIGroupDiscovery
-	for _, g := range groupKinds(state.Kinds) {
+	for _, g := range groupKinds(state) {
 		if g.name == "" {
 			for _, v := range g.versions {
 				versions.Versions = append(versions.Versions, v.version)
@@ -85,6 +85,9 @@ func newDocuments(host string, state *catalog.State) *documents {
 			named = append(named, aggregated(g))
 		}
 		for _, v := range g.versions {
+			if v.remote != nil {
+				continue // its server answers
+			}
 			d.version[schema.GroupVersion{Group: g.name, Version: v.version}.String()] = newDocument(resourceList(g.name, v))
 		}
 	}
@@ -170,6 +173,12 @@ func aggregated(g group) apidiscoveryv2.APIGroupDiscovery {
 	one := apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: g.name}}
 	for _, v := range g.versions {
 		av := apidiscoveryv2.APIVersionDiscovery{Version: v.version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent}
+		if v.remote != nil {
+			av.Resources = v.remote.Resources
+			if v.remote.Stale {
+				av.Freshness = apidiscoveryv2.DiscoveryFreshnessStale
+			}
+		}
 		for _, r := range v.resources {
 			ar := apidiscoveryv2.APIResourceDiscovery{
 				Resource: r.kind.Resource.Resource, ResponseKind: metaKind(r.kind.GroupVersionKind),

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
 type group struct {
@@ -20,6 +21,7 @@ type group struct {
 type versionKinds struct {
 	version   string
 	resources []resource
+	remote    *catalog.Remote // answered by another server: has no resources of its own
 }
 
 type resource struct {
@@ -51,9 +53,12 @@ func rank(name string) int {
 	return len(groupOrder)
 }
 
-// groupKinds sorts kinds into groups, versions (stable before beta, newer before older)
-// and resources by name.
-func groupKinds(kinds []*api.Kind) []group {
+// groupKinds sorts what is served into groups, versions (stable before beta, newer before
+// older) and resources by name. Groups that are not built in follow by what other servers'
+// group versions ask for, customPriority for those of custom resources, then by name; those
+// versions of a group come in the order of their priorities.
+func groupKinds(state *catalog.State) []group {
+	kinds := state.Kinds
 	byVersion := map[schema.GroupVersion][]resource{}
 	for _, k := range kinds {
 		gv := k.GroupVersion()
@@ -64,20 +69,46 @@ func groupKinds(kinds []*api.Kind) []group {
 		sort.Slice(resources, func(i, j int) bool {
 			return resources[i].kind.Resource.Resource < resources[j].kind.Resource.Resource
 		})
-		byGroup[gv.Group] = append(byGroup[gv.Group], versionKinds{gv.Version, resources})
+		byGroup[gv.Group] = append(byGroup[gv.Group], versionKinds{version: gv.Version, resources: resources})
+	}
+	priorities := map[string]int32{}
+	for i := range state.Remote {
+		r := &state.Remote[i]
+		byGroup[r.Group] = append(byGroup[r.Group], versionKinds{version: r.Version, remote: r})
+		priorities[r.Group] = max(priorities[r.Group], r.GroupPriority)
 	}
 	var groups []group
 	for name, versions := range byGroup {
 		sort.Slice(versions, func(i, j int) bool {
-			return version.CompareKubeAwareVersionStrings(versions[i].version, versions[j].version) > 0
+			a, b := versions[i].priority(), versions[j].priority()
+			return a > b || a == b && version.CompareKubeAwareVersionStrings(versions[i].version, versions[j].version) > 0
 		})
 		groups = append(groups, group{name, versions})
 	}
+	for _, k := range kinds {
+		priorities[k.Group] = max(priorities[k.Group], customPriority)
+	}
 	sort.Slice(groups, func(i, j int) bool {
-		a, b := rank(groups[i].name), rank(groups[j].name)
-		return a < b || a == b && groups[i].name < groups[j].name
+		x, y := groups[i].name, groups[j].name
+		if a, b := rank(x), rank(y); a != b {
+			return a < b
+		}
+		if a, b := priorities[x], priorities[y]; a != b {
+			return a > b
+		}
+		return x < y
 	})
 	return groups
+}
+
+// The priorities of a group of custom resources, and of a version of any that is answered here.
+const customPriority, ownPriority = 1000, 100
+
+func (v versionKinds) priority() int32 {
+	if v.remote != nil {
+		return v.remote.VersionPriority
+	}
+	return ownPriority
 }
 
 // The verbs of a stored kind.

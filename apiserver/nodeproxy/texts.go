@@ -37,3 +37,6 @@ func (t texts) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return nil, apierrors.NewGenericServerResponse(answer.StatusCode, r.Method, t.req.Kind.GroupResource(), t.req.Name, text, 0, true)
 }
+
+// WrappedRoundTripper lets upgrades (logs over WebSocket) be dialled as the transport beneath would.
+func (t texts) WrappedRoundTripper() http.RoundTripper { return t.next }

@@ -12,6 +12,7 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
 // release is the version of the API that the documents name.
@@ -86,7 +87,7 @@ func (p *paths) encode3(name string) ([]byte, error) {
 }
 
 // describe2 builds the one document of all group versions, as JSON.
-func describe2(all []version) ([]byte, error) {
+func describe2(all []version, remote []catalog.Remote) ([]byte, error) {
 	m := newModels(false)
 	general := emptyPaths(m)
 	for _, pg := range pages(all) {
@@ -106,6 +107,7 @@ func describe2(all []version) ([]byte, error) {
 	}
 	m.finish()
 	doc.Definitions = m.definitions
+	mergeRemote(doc, remote)
 	scheme, requirement := security()
 	doc.SecurityDefinitions = spec.SecurityDefinitions{"BearerToken": scheme}
 	doc.Security = requirement

@@ -55,9 +55,16 @@ func newDocuments(state *catalog.State, old *documents) *documents {
 		d.v3[pg.name] = doc
 		paths[pg.name] = place{doc.withHash()}
 	}
+	for i := range state.Remote {
+		r := &state.Remote[i]
+		fmt.Fprintln(whole, "remote", r.String(), r.SchemaHash, r.Stale)
+		if name, at, ok := remotePlace(r); ok {
+			paths[name] = at
+		}
+	}
 	sum := encode(whole)
 	d.etag = strconv.Quote(sum)
-	d.v2 = newDocument2(sum, func() ([]byte, error) { return describe2(all) })
+	d.v2 = newDocument2(sum, func() ([]byte, error) { return describe2(all, state.Remote) })
 	if old != nil && old.v2.hash == sum {
 		d.v2 = old.v2
 	}

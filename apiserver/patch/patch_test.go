@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/apis/api"
 )
@@ -30,6 +31,16 @@ func fails(t *testing.T, err error, code int32, text string) {
 	}
 	if got.Code != code || !strings.Contains(message, text) {
 		t.Errorf("got %d %q, want %d %q", got.Code, message, code, text)
+	}
+}
+
+// TestDecodeDeleteOptions: typed clients say the group version that they delete from.
+func TestDecodeDeleteOptions(t *testing.T) {
+	var o metav1.DeleteOptions
+	_, err := Decode(schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, &o, "application/json",
+		[]byte(`{"kind":"DeleteOptions","apiVersion":"apps/v1","propagationPolicy":"Foreground"}`), "")
+	if err != nil || *o.PropagationPolicy != metav1.DeletePropagationForeground {
+		t.Errorf("got %v, %v", o, err)
 	}
 }
 

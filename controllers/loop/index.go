@@ -32,6 +32,38 @@ func PodsByNode(pods cache.SharedIndexInformer) (func(node string) []*corev1.Pod
 	return func(node string) []*corev1.Pod { return Indexed[*corev1.Pod](pods, podNode, node) }, nil
 }
 
+const podClaims = "proa/spec.volumes.claim"
+
+// PodsByClaim makes pods findable by the claims that their volumes stand on.
+func PodsByClaim(pods cache.SharedIndexInformer) (func(claim Key) []*corev1.Pod, error) {
+	err := Index(pods, podClaims, func(obj any) []string {
+		var names []string
+		for _, k := range ClaimsOf(obj) {
+			names = append(names, k.String())
+		}
+		return names
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func(claim Key) []*corev1.Pod { return Indexed[*corev1.Pod](pods, podClaims, claim.String()) }, nil
+}
+
+// ClaimsOf are the claims that a pod's volumes stand on.
+func ClaimsOf(obj any) []Key {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return nil
+	}
+	var keys []Key
+	for i := range pod.Spec.Volumes {
+		if name := ClaimName(pod, &pod.Spec.Volumes[i]); name != "" {
+			keys = append(keys, Key{pod.Namespace, name})
+		}
+	}
+	return keys
+}
+
 // Indexed answers the objects that an index has under a value.
 func Indexed[T any](informer cache.SharedIndexInformer, index, value string) []T {
 	found, err := informer.GetIndexer().ByIndex(index, value)

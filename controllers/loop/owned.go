@@ -22,6 +22,8 @@ type Owned struct {
 	Add     func(Key)
 	// Matching are the owners that would adopt a pod that nobody controls.
 	Matching func(*corev1.Pod) []Key
+	// Adoptable restricts which of the matching pods are adopted; nil: nothing.
+	Adoptable func(*corev1.Pod) bool
 }
 
 // Watch makes the pods findable by owner and gives the handler of their events.
@@ -114,7 +116,7 @@ func (o *Owned) Claim(ctx context.Context, owner metav1.Object, selector labels.
 		return mine, nil
 	}
 	for _, pod := range Orphans[*corev1.Pod](o.Pods, owner.GetNamespace()) {
-		if pod.DeletionTimestamp != nil || !match(pod) {
+		if pod.DeletionTimestamp != nil || !match(pod) || o.Adoptable != nil && !o.Adoptable(pod) {
 			continue
 		}
 		now, err := present(ctx)

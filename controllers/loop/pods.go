@@ -61,3 +61,14 @@ func patchOwners(ctx context.Context, client kubernetes.Interface, pod *corev1.P
 	_, err = client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 	return Gone(err)
 }
+
+// ClaimName is the claim that a pod's volume stands on, "" for volumes that do not.
+func ClaimName(pod *corev1.Pod, v *corev1.Volume) string {
+	switch {
+	case v.PersistentVolumeClaim != nil:
+		return v.PersistentVolumeClaim.ClaimName
+	case v.Ephemeral != nil:
+		return pod.Name + "-" + v.Name
+	}
+	return ""
+}

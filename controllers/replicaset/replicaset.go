@@ -1,14 +1,16 @@
-// Package replicaset keeps as many pods running as each ReplicaSet asks for.
+// Package replicaset keeps as many pods running as each ReplicaSet asks for, and as each
+// ReplicationController does, its forerunner.
 //
 // The one idea: the pods that a set controls are counted, the difference to the wish is
 // created or deleted (rank.go says which), and nothing more is done until the cache shows
-// what was done.
+// what was done. A replication controller is seen as a set (source.go); from there on all is one.
 //
 // Used by controllers.All.
 package replicaset
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -16,8 +18,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	appslisters "k8s.io/client-go/listers/apps/v1"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/proa-dev/proa/controllers/loop"
@@ -26,44 +26,38 @@ import (
 // burst bounds the pods that are created or deleted at once for one set.
 const burst = 500
 
-var kind = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
-
-// Controller is the loop.
+// Controller is the loop over one kind of sets.
 type Controller struct {
 	*loop.Loop[loop.Key]
 	deps     loop.Deps
-	sets     appslisters.ReplicaSetLister
-	pods     cache.SharedIndexInformer
+	source   source
 	recorder record.EventRecorder
-	pending  *loop.Pending
+	owned    *loop.Owned
 }
 
-// New registers the loop's informers.
-func New(deps loop.Deps) (*Controller, error) {
-	sets, pods := deps.Informers.Apps().V1().ReplicaSets(), deps.Informers.Core().V1().Pods().Informer()
-	if err := loop.IndexByController(pods); err != nil {
+// New makes the loop over ReplicaSets.
+func New(deps loop.Deps) (*Controller, error) { return newFor(deps, replicaSets(deps)) }
+
+// NewReplicationControllers makes the loop over ReplicationControllers.
+func NewReplicationControllers(deps loop.Deps) (*Controller, error) {
+	return newFor(deps, replicationControllers(deps))
+}
+
+func newFor(deps loop.Deps, from source) (*Controller, error) {
+	c := &Controller{deps: deps, source: from, recorder: deps.Recorder(from.name + "-controller")}
+	c.Loop = loop.New(from.name, deps, c.reconcile)
+	c.owned = &loop.Owned{
+		Kind: from.kind, Client: deps.Client, Pods: deps.Informers.Core().V1().Pods().Informer(), Pending: loop.NewPending(deps.Clock.Now),
+		Add: c.Add, Matching: c.matching, Adoptable: func(pod *corev1.Pod) bool { return !loop.Ended(pod) },
+	}
+	pods, err := c.owned.Watch()
+	if err != nil {
 		return nil, err
 	}
-	c := &Controller{
-		deps: deps, sets: sets.Lister(), pods: pods,
-		recorder: deps.Recorder("replicaset-controller"), pending: loop.NewPending(deps.Clock.Now),
-	}
-	c.Loop = loop.New("replicaset", deps, c.reconcile)
-	c.Watch(sets.Informer(), func(obj any) []loop.Key {
+	c.Handle(c.owned.Pods, pods)
+	c.Watch(from.informer, func(obj any) []loop.Key {
 		k, _ := loop.KeyOf(obj)
 		return []loop.Key{k}
-	})
-	c.Handle(pods, cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { c.podAdded(obj.(*corev1.Pod)) },
-		UpdateFunc: func(old, obj any) { c.podUpdated(old.(*corev1.Pod), obj.(*corev1.Pod)) },
-		DeleteFunc: func(obj any) {
-			if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-				obj = tombstone.Obj
-			}
-			if pod, ok := obj.(*corev1.Pod); ok {
-				c.podGoing(pod)
-			}
-		},
 	})
 	return c, nil
 }
@@ -71,70 +65,19 @@ func New(deps loop.Deps) (*Controller, error) {
 // Run reconciles until ctx ends.
 func (c *Controller) Run(ctx context.Context) error { return c.Loop.Run(ctx, 5) }
 
-// owner is the key of the set that controls a pod.
-func owner(pod *corev1.Pod) (*metav1.OwnerReference, loop.Key) {
-	o := metav1.GetControllerOfNoCopy(pod)
-	if o == nil || o.Kind != kind.Kind || o.APIVersion != kind.GroupVersion().String() {
-		return nil, loop.Key{}
-	}
-	return o, loop.Key{Namespace: pod.Namespace, Name: o.Name}
-}
-
-func (c *Controller) podAdded(pod *corev1.Pod) {
-	if pod.DeletionTimestamp != nil {
-		c.podGoing(pod)
-		return
-	}
-	if o, key := owner(pod); o != nil {
-		c.pending.Created(o.UID)
-		c.Add(key)
-		return
-	}
-	c.wouldAdopt(pod)
-}
-
-func (c *Controller) podUpdated(old, pod *corev1.Pod) {
-	if pod.DeletionTimestamp != nil {
-		c.podGoing(pod)
-		return
-	}
-	if o, key := owner(old); o != nil {
-		c.Add(key)
-	}
-	if o, key := owner(pod); o != nil {
-		c.Add(key)
-		return
-	}
-	if metav1.GetControllerOfNoCopy(pod) == nil {
-		c.wouldAdopt(pod)
-	}
-}
-
-func (c *Controller) podGoing(pod *corev1.Pod) {
-	if o, key := owner(pod); o != nil {
-		c.pending.Deleted(o.UID, pod.UID)
-		c.Add(key)
-	}
-}
-
-// wouldAdopt wakes the sets whose selector matches a pod that nobody controls.
-func (c *Controller) wouldAdopt(pod *corev1.Pod) {
-	if metav1.GetControllerOfNoCopy(pod) != nil || len(pod.Labels) == 0 {
-		return
-	}
-	sets, err := c.sets.ReplicaSets(pod.Namespace).List(labels.Everything())
-	if err != nil {
-		return
-	}
-	for _, rs := range sets {
+// matching are the sets whose selector matches a pod.
+func (c *Controller) matching(pod *corev1.Pod) []loop.Key {
+	var keys []loop.Key
+	for _, rs := range c.source.list(pod.Namespace) {
 		if s, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector); err == nil && !s.Empty() && s.Matches(labels.Set(pod.Labels)) {
-			c.Add(loop.Key{Namespace: rs.Namespace, Name: rs.Name})
+			keys = append(keys, loop.Key{Namespace: rs.Namespace, Name: rs.Name})
 		}
 	}
+	return keys
 }
 
 func (c *Controller) reconcile(ctx context.Context, key loop.Key) error {
-	rs, err := c.sets.ReplicaSets(key.Namespace).Get(key.Name)
+	rs, err := c.source.get(key)
 	if err != nil {
 		return loop.Gone(err)
 	}
@@ -142,62 +85,41 @@ func (c *Controller) reconcile(ctx context.Context, key loop.Key) error {
 	if err != nil {
 		return nil // the API refuses such selectors; there is nothing to count
 	}
-	pods, terminating, err := c.claim(ctx, rs, selector)
+	claimed, err := c.owned.Claim(ctx, rs, selector, nil, func(ctx context.Context) (metav1.Object, error) { return c.source.present(ctx, key) })
 	if err != nil {
 		return err
 	}
+	pods, terminating := living(claimed)
 	var failure error
-	if rs.DeletionTimestamp == nil && c.pending.Settled(rs.UID) {
+	if rs.DeletionTimestamp == nil && c.owned.Pending.Settled(rs.UID) {
 		failure = c.scale(ctx, rs, pods)
 	}
 	status := newStatus(rs, pods, terminating, failure, c.deps.Clock.Now())
 	if wait := untilAvailable(rs, pods, c.deps.Clock.Now()); wait > 0 {
 		c.AddAfter(key, wait)
 	}
-	if err := c.writeStatus(ctx, rs, status); err != nil {
-		return err
+	if !c.source.same(rs.Status, status) {
+		changed := *rs
+		changed.Status = status
+		if err := c.source.writeStatus(ctx, &changed); err != nil {
+			return errors.Join(loop.Gone(err), failure)
+		}
 	}
 	return failure
 }
 
-// claim gives the live pods that the set controls, having adopted those that match and
-// are nobody's and released those that match no more; and how many others are on their way out.
-func (c *Controller) claim(ctx context.Context, rs *appsv1.ReplicaSet, selector labels.Selector) (live []*corev1.Pod, terminating int32, err error) {
-	for _, pod := range loop.ControlledBy[*corev1.Pod](c.pods, rs.UID) {
+// living are the pods that count; of the others, how many are on their way out.
+func living(pods []*corev1.Pod) (live []*corev1.Pod, terminating int32) {
+	for _, pod := range pods {
 		switch {
+		case loop.Ended(pod):
 		case pod.DeletionTimestamp != nil:
-			if !loop.Ended(pod) {
-				terminating++
-			}
-		case !selector.Matches(labels.Set(pod.Labels)):
-			if rs.DeletionTimestamp != nil {
-				continue
-			}
-			if err := loop.Release(ctx, c.deps.Client, pod, rs.UID); err != nil {
-				return nil, 0, err
-			}
-		case !loop.Ended(pod):
+			terminating++
+		default:
 			live = append(live, pod)
 		}
 	}
-	if rs.DeletionTimestamp != nil {
-		return live, terminating, nil
-	}
-	for _, pod := range loop.Orphans[*corev1.Pod](c.pods, rs.Namespace) {
-		if pod.DeletionTimestamp != nil || loop.Ended(pod) || !selector.Matches(labels.Set(pod.Labels)) {
-			continue
-		}
-		// Only a set that still exists may adopt: the cache could be behind.
-		now, err := c.deps.Client.AppsV1().ReplicaSets(rs.Namespace).Get(ctx, rs.Name, metav1.GetOptions{})
-		if err != nil || now.UID != rs.UID || now.DeletionTimestamp != nil {
-			return live, terminating, loop.Gone(err)
-		}
-		if err := loop.Adopt(ctx, c.deps.Client, pod, metav1.NewControllerRef(rs, kind)); err != nil {
-			return nil, 0, err
-		}
-		live = append(live, pod)
-	}
-	return live, terminating, nil
+	return live, terminating
 }
 
 // scale creates or deletes the difference between what is and what should be.
@@ -227,19 +149,19 @@ func (c *Controller) neighbours(pods []*corev1.Pod) map[string]int {
 // create makes n pods, one, then two, then four at once: when creating fails (quota), few
 // requests were wasted.
 func (c *Controller) create(ctx context.Context, rs *appsv1.ReplicaSet, n int) error {
-	c.pending.Creating(rs.UID, n)
+	c.owned.Pending.Creating(rs.UID, n)
 	tried, err := loop.SlowStart(n, func(int) error { return c.createOne(ctx, rs) })
 	for range n - tried {
-		c.pending.Created(rs.UID) // createOne took back what failed; the rest was not tried
+		c.owned.Pending.Created(rs.UID) // createOne took back what failed; the rest was not tried
 	}
 	return err
 }
 
 func (c *Controller) createOne(ctx context.Context, rs *appsv1.ReplicaSet) error {
-	pod := loop.PodFromTemplate(&rs.Spec.Template, rs, kind)
+	pod := loop.PodFromTemplate(&rs.Spec.Template, rs, c.source.kind)
 	made, err := c.deps.Client.CoreV1().Pods(rs.Namespace).Create(ctx, pod, metav1.CreateOptions{})
 	if err != nil {
-		c.pending.Created(rs.UID)
+		c.owned.Pending.Created(rs.UID)
 		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 			return nil
 		}
@@ -252,13 +174,13 @@ func (c *Controller) createOne(ctx context.Context, rs *appsv1.ReplicaSet) error
 
 func (c *Controller) delete(ctx context.Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod) error {
 	for _, pod := range pods {
-		c.pending.Deleting(rs.UID, pod.UID)
+		c.owned.Pending.Deleting(rs.UID, pod.UID)
 	}
 	return loop.InParallel(len(pods), func(i int) error {
 		pod := pods[i]
 		err := c.deps.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
 		if err != nil {
-			c.pending.Deleted(rs.UID, pod.UID)
+			c.owned.Pending.Deleted(rs.UID, pod.UID)
 			if apierrors.IsNotFound(err) {
 				return nil
 			}

@@ -1,9 +1,7 @@
 package replicaset
 
 import (
-	"context"
 	"errors"
-	"reflect"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -61,14 +59,4 @@ func withFailure(conditions []appsv1.ReplicaSetCondition, failure error, now tim
 		Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue, Reason: reason,
 		Message: failure.Error(), LastTransitionTime: metav1.NewTime(now),
 	})
-}
-
-func (c *Controller) writeStatus(ctx context.Context, rs *appsv1.ReplicaSet, status appsv1.ReplicaSetStatus) error {
-	if reflect.DeepEqual(rs.Status, status) {
-		return nil
-	}
-	changed := rs.DeepCopy()
-	changed.Status = status
-	_, err := c.deps.Client.AppsV1().ReplicaSets(rs.Namespace).UpdateStatus(ctx, changed, metav1.UpdateOptions{})
-	return loop.Gone(err)
 }

@@ -49,6 +49,17 @@ func Weight(shares int64) int64 {
 	return 1 + ((shares-2)*9999)/262142
 }
 
+// Wider answers limits that leave room for both.
+func Wider(a, b Limits) Limits {
+	wide := func(x, y int64) int64 {
+		if x == 0 || y == 0 {
+			return 0 // none
+		}
+		return max(x, y)
+	}
+	return Limits{Shares: max(a.Shares, b.Shares), Quota: wide(a.Quota, b.Quota), Memory: wide(a.Memory, b.Memory), Pids: wide(a.Pids, b.Pids)}
+}
+
 // ForPod computes a pod's limits from its spec: a limit holds for the pod only when every
 // container has one.
 func ForPod(pod *corev1.Pod, class corev1.PodQOSClass) Limits {

@@ -68,8 +68,9 @@ type Reader struct {
 // IsNotFound tells whether the runtime does not know the thing asked for.
 func IsNotFound(err error) bool { return status.Code(err) == codes.NotFound }
 
-// Pod asks the runtime for everything it has of one pod.
-func (r *Reader) Pod(ctx context.Context, uid types.UID) (*plan.Observed, error) {
+// Pod asks the runtime for everything it has of one pod. Of what is in the state in which it
+// was known (nil: nothing was) the details are not asked for again: they do not change.
+func (r *Reader) Pod(ctx context.Context, uid types.UID, known *plan.Observed) (*plan.Observed, error) {
 	want := map[string]string{LabelPodUID: string(uid)}
 	sandboxes, err := r.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{
 		Filter: &runtimeapi.PodSandboxFilter{LabelSelector: want}})
@@ -78,7 +79,7 @@ func (r *Reader) Pod(ctx context.Context, uid types.UID) (*plan.Observed, error)
 	}
 	out := &plan.Observed{}
 	for _, s := range sandboxes.Items {
-		got, err := r.sandbox(ctx, s)
+		got, err := r.sandbox(ctx, s, known)
 		if err != nil {
 			return nil, err
 		}
@@ -87,7 +88,7 @@ func (r *Reader) Pod(ctx context.Context, uid types.UID) (*plan.Observed, error)
 		}
 	}
 	if len(sandboxes.Items) > 0 {
-		if err := r.containers(ctx, want, out); err != nil {
+		if err := r.containers(ctx, want, known, out); err != nil {
 			return nil, err
 		}
 	}
@@ -95,10 +96,13 @@ func (r *Reader) Pod(ctx context.Context, uid types.UID) (*plan.Observed, error)
 	return out, nil
 }
 
-func (r *Reader) sandbox(ctx context.Context, s *runtimeapi.PodSandbox) (*plan.Sandbox, error) {
+func (r *Reader) sandbox(ctx context.Context, s *runtimeapi.PodSandbox, known *plan.Observed) (*plan.Sandbox, error) {
 	out := &plan.Sandbox{ID: s.Id, Attempt: s.GetMetadata().GetAttempt(), CreatedAt: time.Unix(0, s.CreatedAt)}
 	if s.State != runtimeapi.PodSandboxState_SANDBOX_READY {
 		return out, nil
+	}
+	if have := known.SandboxByID(s.Id); have != nil && have.Ready && len(have.IPs) > 0 {
+		return have, nil
 	}
 	got, err := r.Runtime.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: s.Id})
 	if IsNotFound(err) {
@@ -117,13 +121,17 @@ func (r *Reader) sandbox(ctx context.Context, s *runtimeapi.PodSandbox) (*plan.S
 	return out, nil
 }
 
-func (r *Reader) containers(ctx context.Context, want map[string]string, out *plan.Observed) error {
+func (r *Reader) containers(ctx context.Context, want map[string]string, known, out *plan.Observed) error {
 	list, err := r.Runtime.ListContainers(ctx, &runtimeapi.ListContainersRequest{
 		Filter: &runtimeapi.ContainerFilter{LabelSelector: want}})
 	if err != nil {
 		return fmt.Errorf("list containers: %w", err)
 	}
 	for _, c := range list.Containers {
+		if have := known.ByID(c.Id); have != nil && have.State == state(c.State) && have.State != plan.Unknown {
+			out.Containers = append(out.Containers, *have)
+			continue
+		}
 		got, err := r.Runtime.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: c.Id})
 		if IsNotFound(err) {
 			continue

@@ -200,7 +200,9 @@ func (m *Manager) event(pod *corev1.Pod, c *corev1.Container, kind, reason, text
 		m.cfg.Log.Error("refer to pod", "err", err)
 		return
 	}
-	ref.FieldPath = "spec." + listOf(pod, c.Name) + "{" + c.Name + "}"
+	if c.Name != "" { // else it is a volume's
+		ref.FieldPath = "spec." + listOf(pod, c.Name) + "{" + c.Name + "}"
+	}
 	m.cfg.Recorder.Event(ref, kind, reason, text)
 }
 

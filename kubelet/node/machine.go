@@ -112,3 +112,23 @@ func freeDisk(root string) (space, inodes float64, err error) {
 	}
 	return space, inodes, nil
 }
+
+// freePIDs answers how many process ids are left, and how many there are.
+func freePIDs() (left, most int64, err error) {
+	if most, err = strconv.ParseInt(text("/proc/sys/kernel/pid_max"), 10, 64); err != nil {
+		return 0, 0, fmt.Errorf("read the most process ids: %w", err)
+	}
+	if threads, err := strconv.ParseInt(text("/proc/sys/kernel/threads-max"), 10, 64); err == nil {
+		most = min(most, threads)
+	}
+	fields := strings.Fields(text("/proc/loadavg")) // "0.1 0.2 0.3 running/all last"
+	if len(fields) < 4 {
+		return 0, 0, fmt.Errorf("read /proc/loadavg: %q", fields)
+	}
+	_, all, _ := strings.Cut(fields[3], "/")
+	used, err := strconv.ParseInt(all, 10, 64)
+	if err != nil {
+		return 0, 0, fmt.Errorf("read /proc/loadavg: %w", err)
+	}
+	return most - used, most, nil
+}

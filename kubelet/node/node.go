@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"sync"
 	"time"
@@ -39,22 +40,24 @@ type Thresholds struct {
 
 // Config of a node's record.
 type Config struct {
-	Client     kubernetes.Interface
-	Nodes      coreinformers.NodeInformer // started by others
-	Runtime    runtimeapi.RuntimeServiceClient
-	Images     runtimeapi.ImageServiceClient
-	Name       string
-	IPs        []string
-	Root       string // on the disk that is watched
-	MaxPods    int64
-	Labels     map[string]string
-	Taints     []corev1.Taint
-	Port       int32
-	Version    string
-	Reserved   corev1.ResourceList
-	Thresholds Thresholds
-	Recorder   record.EventRecorder
-	Log        *slog.Logger
+	Client  kubernetes.Interface
+	Nodes   coreinformers.NodeInformer // started by others
+	Runtime runtimeapi.RuntimeServiceClient
+	Images  runtimeapi.ImageServiceClient
+	Name    string
+	IPs     []string
+	Root    string // on the disk that is watched
+	MaxPods int64
+	Labels  map[string]string
+	// Annotations are set beside upstream's own.
+	Annotations map[string]string
+	Taints      []corev1.Taint
+	Port        int32
+	Version     string
+	Reserved    corev1.ResourceList
+	Thresholds  Thresholds
+	Recorder    record.EventRecorder
+	Log         *slog.Logger
 	// Pressure is called while a resource is short; it evicts at most one pod.
 	Pressure func(ctx context.Context, what corev1.ResourceName, message string)
 }
@@ -89,6 +92,7 @@ type Node struct {
 	leaseDue time.Time
 	unready  int // looks in a row at which the node was not ready, or not written
 	told     bool
+	shortAt  map[corev1.NodeConditionType]time.Time // when a resource was last short
 }
 
 // asked is what of the runtime has to be looked at.
@@ -114,7 +118,7 @@ func New(cfg Config) (*Node, error) {
 		t.InodePercent = 5
 	}
 	return &Node{Config: cfg, machine: m, registered: make(chan struct{}), ready: make(chan struct{}),
-		wake: make(chan struct{}, 1), asked: asked{true, true}}, nil
+		wake: make(chan struct{}, 1), asked: asked{true, true}, shortAt: map[corev1.NodeConditionType]time.Time{}}, nil
 }
 
 // Registered is closed once the API server has the node.
@@ -188,9 +192,15 @@ func (n *Node) labels() map[string]string {
 	return out
 }
 
+func (n *Node) annotations() map[string]string {
+	out := map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"}
+	maps.Copy(out, n.Annotations)
+	return out
+}
+
 func (n *Node) tryRegister(ctx context.Context) error {
 	fresh := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.labels(),
-		Annotations: map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"}},
+		Annotations: n.annotations()},
 		Spec: corev1.NodeSpec{Taints: n.Taints}}
 	fresh.Status, _ = n.status(ctx, &fresh.Status)
 	made, err := n.Client.CoreV1().Nodes().Create(ctx, fresh, metav1.CreateOptions{})
@@ -204,22 +214,21 @@ func (n *Node) tryRegister(ctx context.Context) error {
 	return nil
 }
 
-// relabel gives a node that is known already the labels it should have.
+// relabel gives a node that is known already the labels and annotations it should have.
 func (n *Node) relabel(ctx context.Context) (*corev1.Node, error) {
 	have, err := n.Client.CoreV1().Nodes().Get(ctx, n.Name, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
-	missing := map[string]string{}
-	for k, v := range n.labels() {
-		if have.Labels[k] != v {
-			missing[k] = v
-		}
+	missing := func(want, have map[string]string) map[string]string {
+		maps.DeleteFunc(want, func(k, v string) bool { return have[k] == v })
+		return want
 	}
-	if len(missing) == 0 {
+	labels, annotations := missing(n.labels(), have.Labels), missing(n.annotations(), have.Annotations)
+	if len(labels)+len(annotations) == 0 {
 		return have, nil
 	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": missing}})
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": labels, "annotations": annotations}})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sort"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -106,6 +107,18 @@ func (n *Node) runtimeReady(ctx context.Context, out *report) string {
 	return ""
 }
 
+// Features of a runtime handler as the runtime told last; empty: none are known.
+func (n *Node) Features(handler string) corev1.NodeRuntimeHandlerFeatures {
+	if node := n.Node(); node != nil {
+		for _, h := range node.Status.RuntimeHandlers {
+			if h.Name == handler && h.Features != nil {
+				return *h.Features
+			}
+		}
+	}
+	return corev1.NodeRuntimeHandlerFeatures{}
+}
+
 func handlers(in []*runtimeapi.RuntimeHandler) []corev1.NodeRuntimeHandler {
 	var out []corev1.NodeRuntimeHandler
 	for _, h := range in {
@@ -145,17 +158,42 @@ func (n *Node) images(ctx context.Context, out *report) {
 	out.images = out.images[:min(len(out.images), maxImages)]
 }
 
-// pressure sets the conditions of short resources and asks for relief.
+// calm is how long a resource must not have been short for the node to say so, as upstream's:
+// else it would take back at once the pods that it has just sent away.
+const calm = 5 * time.Minute
+
+// pressure sets the conditions of resources that are or were just short and asks for relief.
 func (n *Node) pressure(ctx context.Context, out *corev1.NodeStatus) {
-	if free, err := availableMemory(); err == nil && free < n.Thresholds.Memory {
+	free, err := availableMemory()
+	if n.short(corev1.NodeMemoryPressure, err == nil && free < n.Thresholds.Memory) {
 		set(out, corev1.NodeCondition{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionTrue, Reason: "KubeletHasInsufficientMemory", Message: "kubelet has insufficient memory available"})
-		n.relieve(ctx, corev1.ResourceMemory, fmt.Sprintf("Threshold quantity: %d, available: %d.", n.Thresholds.Memory, free))
+	}
+	if err == nil && free < n.Thresholds.Memory {
+		n.relieve(ctx, corev1.ResourceMemory, fmt.Sprintf("Threshold quantity: %d, available: %d. ", n.Thresholds.Memory, free))
 	}
 	space, inodes, err := freeDisk(n.Root)
-	if err == nil && (space < n.Thresholds.DiskPercent || inodes < n.Thresholds.InodePercent) {
+	full := err == nil && (space < n.Thresholds.DiskPercent || inodes < n.Thresholds.InodePercent)
+	if n.short(corev1.NodeDiskPressure, full) {
 		set(out, corev1.NodeCondition{Type: corev1.NodeDiskPressure, Status: corev1.ConditionTrue, Reason: "KubeletHasDiskPressure", Message: "kubelet has disk pressure"})
-		n.relieve(ctx, corev1.ResourceEphemeralStorage, fmt.Sprintf("Available: %.1f%% of space, %.1f%% of inodes.", space, inodes))
 	}
+	if full {
+		n.relieve(ctx, corev1.ResourceEphemeralStorage, fmt.Sprintf("Available: %.1f%% of space, %.1f%% of inodes. ", space, inodes))
+	}
+	if left, most, err := freePIDs(); n.short(corev1.NodePIDPressure, err == nil && left*pidShare < most) {
+		set(out, corev1.NodeCondition{Type: corev1.NodePIDPressure, Status: corev1.ConditionTrue, Reason: "KubeletHasInsufficientPID", Message: "kubelet has insufficient PID available"})
+	}
+}
+
+// pidShare: one in so many process ids must be free.
+const pidShare = 20
+
+// short remembers when a resource was last seen short, and tells whether that was just now.
+func (n *Node) short(what corev1.NodeConditionType, is bool) bool {
+	if is {
+		n.shortAt[what] = time.Now()
+	}
+	at, was := n.shortAt[what]
+	return was && time.Since(at) < calm
 }
 
 func (n *Node) relieve(ctx context.Context, what corev1.ResourceName, message string) {

@@ -64,6 +64,20 @@ func (o *Observed) Sandbox() *Sandbox {
 	return &o.Sandboxes[0]
 }
 
+// SandboxByID answers the sandbox with that id, nil when there is none.
+func (o *Observed) SandboxByID(id string) *Sandbox {
+	if o == nil {
+		return nil
+	}
+	for i := range o.Sandboxes {
+		if o.Sandboxes[i].ID == id {
+			s := o.Sandboxes[i]
+			return &s
+		}
+	}
+	return nil
+}
+
 // Newest answers the newest container of that name, nil when there is none.
 func (o *Observed) Newest(name string) *Container { return o.nth(name, 0) }
 
@@ -96,6 +110,15 @@ func (o *Observed) ByID(id string) *Container {
 		}
 	}
 	return nil
+}
+
+// With answers a copy in which one container is changed.
+func (o *Observed) With(id string, change func(*Container)) *Observed {
+	out := &Observed{Sandboxes: o.Sandboxes, Containers: append([]Container(nil), o.Containers...)}
+	if c := out.ByID(id); c != nil {
+		change(c)
+	}
+	return out
 }
 
 // Live tells whether any container runs or may run.

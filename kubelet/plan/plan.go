@@ -191,6 +191,9 @@ func (d *decision) restarts(c *corev1.Container, seen *Container) bool {
 	if c.RestartPolicy != nil {
 		policy = corev1.RestartPolicy(*c.RestartPolicy)
 	}
+	if _, ended := d.Dead[seen.ID]; ended && policy != corev1.RestartPolicyNever {
+		return true // the node ended it to have it run again, however it took that
+	}
 	switch policy {
 	case corev1.RestartPolicyNever:
 		return false
@@ -288,7 +291,8 @@ func (d *decision) check(c *corev1.Container, seen *Container) {
 // restart starts an ended container again once its backoff is over.
 func (d *decision) restart(c *corev1.Container, seen *Container, init bool) {
 	b, had := d.Backoffs[c.Name]
-	if had && seen.FinishedAt.Sub(b.Since) > BackoffReset {
+	changed := seen.Hash != "" && seen.Hash != Hash(c) // another image may do better
+	if had && (changed || seen.FinishedAt.Sub(b.Since) > BackoffReset) {
 		had = false
 	}
 	if until := seen.FinishedAt.Add(b.Delay); had && d.Now.Before(until) {

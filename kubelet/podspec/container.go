@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -94,17 +95,24 @@ func Propagation(m *corev1.VolumeMount) runtimeapi.MountPropagation {
 	return runtimeapi.MountPropagation_PROPAGATION_PRIVATE
 }
 
-// SubPath is the part of a volume that a mount shows; "" for all of it.
-func SubPath(m *corev1.VolumeMount, env []*runtimeapi.KeyValue) string {
+// SubPath is the part of a volume that a mount shows; "" for all of it. An expression that
+// names what the container's environment does not have is an error.
+func SubPath(m *corev1.VolumeMount, env []*runtimeapi.KeyValue) (string, error) {
 	if m.SubPathExpr == "" {
-		return m.SubPath
+		return m.SubPath, nil
 	}
-	return expand(m.SubPathExpr, func(name string) (string, bool) {
+	missing := ""
+	out := expand(m.SubPathExpr, func(name string) (string, bool) {
 		for _, kv := range env {
 			if kv.Key == name {
 				return string(kv.Value), true
 			}
 		}
+		missing = name
 		return "", false
 	})
+	if missing != "" {
+		return "", fmt.Errorf("missing value for %q", missing)
+	}
+	return out, nil
 }

@@ -2,6 +2,7 @@ package podstatus
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -133,4 +134,28 @@ func (b *builder) podReady(containers corev1.PodCondition) corev1.PodCondition {
 		c.Status, c.Reason, c.Message = corev1.ConditionFalse, "ReadinessGatesNotReady", strings.Join(missing, ", ")
 	}
 	return c
+}
+
+// resizing shows the conditions of a resize that is under way and drops those that are over.
+func (b *builder) resizing() {
+	for _, t := range []corev1.PodConditionType{corev1.PodResizePending, corev1.PodResizeInProgress} {
+		var want *corev1.PodCondition
+		for _, c := range b.Resizing {
+			if c != nil && c.Type == t {
+				want = c
+			}
+		}
+		if want != nil {
+			generation := want.ObservedGeneration
+			b.set(*want)
+			find(b.out.Conditions, t).ObservedGeneration = generation
+			continue
+		}
+		b.out.Conditions = slices.DeleteFunc(b.out.Conditions, func(c corev1.PodCondition) bool { return c.Type == t })
+	}
+	if b.Pod.Spec.Resources == nil {
+		return
+	}
+	b.out.AllocatedResources = b.Pod.Spec.Resources.Requests.DeepCopy()
+	b.out.Resources = b.Pod.Spec.Resources.DeepCopy()
 }

@@ -85,12 +85,12 @@ func (b *builder) container(c *corev1.Container, olds []corev1.ContainerStatus, 
 	} else if old != nil && old.State.Terminated != nil {
 		s.LastTerminationState = old.State
 	}
-	b.state(c, &s, seen)
+	b.state(c, &s, seen, waits)
 	b.details(c, &s, seen)
 	return s
 }
 
-func (b *builder) state(c *corev1.Container, s *corev1.ContainerStatus, seen *plan.Container) {
+func (b *builder) state(c *corev1.Container, s *corev1.ContainerStatus, seen *plan.Container, waits string) {
 	w, waiting := b.Waiting[c.Name]
 	switch {
 	case seen.State == plan.Running:
@@ -105,7 +105,7 @@ func (b *builder) state(c *corev1.Container, s *corev1.ContainerStatus, seen *pl
 	case waiting:
 		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: w.Reason, Message: w.Message}
 	default:
-		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: waits}
 	}
 }
 
@@ -164,10 +164,12 @@ func (b *builder) details(c *corev1.Container, s *corev1.ContainerStatus, seen *
 	if seen.User != nil {
 		s.User = &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: seen.User.UID, GID: seen.User.GID, SupplementalGroups: seen.User.Groups}}
 	}
-	if s.State.Running == nil {
-		return
-	}
 	s.AllocatedResources = c.Resources.Requests.DeepCopy()
 	s.Resources = c.Resources.DeepCopy()
+	if b.Actuated != nil && s.State.Running != nil {
+		if have := b.Actuated(seen.ID); have != nil {
+			s.Resources = have.DeepCopy()
+		}
+	}
 	s.Resources.Claims = nil
 }

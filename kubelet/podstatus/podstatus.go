@@ -23,8 +23,10 @@ type Input struct {
 	Waiting     map[string]plan.Waiting // why containers do not run, by name
 	Started     func(c *corev1.Container, id string) bool
 	Ready       func(c *corev1.Container, id string) bool
-	Message     func(c *plan.Container) string // termination message; may be nil
-	Runtime     string                         // prefix of container ids
+	Message     func(c *plan.Container) string               // termination message; may be nil
+	Actuated    func(id string) *corev1.ResourceRequirements // resources in force; nil, or answering nil: the pod's
+	Resizing    []*corev1.PodCondition                       // conditions of a resize under way; nils are none
+	Runtime     string                                       // prefix of container ids
 	HostIPs     []string
 	Final       *Final // the node ended the pod
 	Terminating bool   // no container is started any more
@@ -48,7 +50,9 @@ func Compute(in Input) corev1.PodStatus {
 	}
 	out := *in.Old.DeepCopy()
 	b := &builder{Input: in, out: &out}
-	b.containers()
+	if in.Final == nil || len(in.Observed.Containers) > 0 || len(out.ContainerStatuses) > 0 {
+		b.containers() // a pod that was refused never gets any
+	}
 	b.addresses()
 	out.ObservedGeneration = in.Pod.Generation
 	out.QOSClass = podspec.Class(in.Pod)
@@ -64,6 +68,7 @@ func Compute(in Input) corev1.PodStatus {
 		}
 	}
 	b.conditions()
+	b.resizing()
 	return out
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 
 	"github.com/proa-dev/proa/kubelet/logs"
 )
@@ -37,10 +39,24 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if options.Follow {
+		options.Ended = func(ctx context.Context) bool { return s.ended(ctx, id) }
+	}
+	if !options.Follow && !runs(containerStatus(p, name), id) && !s.ended(r.Context(), id) {
+		// It has ended, and the runtime has yet to write its last lines.
+		soon, cancel := context.WithTimeout(r.Context(), lastLines)
+		defer cancel()
+		r = r.WithContext(soon)
+		options.Follow = true
+		options.Ended = func(ctx context.Context) bool { return s.ended(ctx, id) }
+	}
+	if wsstream.IsWebSocketRequest(r) {
+		s.logSocket(w, r, func(ctx context.Context, out io.Writer) error { return s.logs.Read(ctx, path, options, out) })
+		return
+	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	out := &flusher{w: w, flush: http.NewResponseController(w).Flush}
 	if options.Follow {
-		options.Ended = func(ctx context.Context) bool { return s.ended(ctx, id) }
 		if err := out.flush(); err != nil { // the client learns at once that it is connected
 			return
 		}
@@ -92,6 +108,21 @@ func (s *Server) logFile(pod *corev1.Pod, name string, previous bool) (path, id 
 		return "", "", fmt.Errorf("previous terminated container %q in pod %q not found", name, pod.Name)
 	}
 	return "", "", noLog(pod.Name, name, st)
+}
+
+// lastLines is how long the last lines of an ended container are waited for.
+const lastLines = 3 * time.Second
+
+// runs tells whether a status says that the container of that id runs, or has yet to.
+func runs(st *corev1.ContainerStatus, id string) bool {
+	return st == nil || st.State.Terminated == nil && !strings.HasSuffix(terminatedID(&st.LastTerminationState), "://"+id)
+}
+
+func terminatedID(s *corev1.ContainerState) string {
+	if s.Terminated == nil {
+		return ""
+	}
+	return s.Terminated.ContainerID
 }
 
 func noLog(pod, name string, st *corev1.ContainerStatus) error {

@@ -3,6 +3,8 @@ package server
 import (
 	"encoding/json"
 	"net/http"
+
+	"github.com/proa-dev/proa/internal/localpath"
 )
 
 // routes registers everything that is served, each with what it takes. What runs something
@@ -23,6 +25,8 @@ func (s *Server) routes() {
 	s.handle("POST /stats/summary", read("stats"), s.summary)
 	s.handle("GET /containerLogs/{namespace}/{pod}/{container}", read("proxy"), s.containerLogs)
 
+	s.handle("DELETE "+localpath.Endpoint+"{name}", need{verb: "delete", subresources: []string{"proxy"}}, s.removeLocal)
+
 	for _, method := range []string{"GET ", "POST "} {
 		s.handle(method+"/exec/{namespace}/{pod}/{container}", effect, s.exec)
 		s.handle(method+"/exec/{namespace}/{pod}/{uid}/{container}", effect, s.exec)
@@ -36,6 +40,20 @@ func (s *Server) routes() {
 
 func (s *Server) handle(pattern string, n need, h http.HandlerFunc) {
 	s.mux.HandleFunc(pattern, s.guard.wrap(n, h))
+}
+
+// removeLocal removes a local volume that nobody claims any more.
+func (s *Server) removeLocal(w http.ResponseWriter, r *http.Request) {
+	if s.cfg.RemoveLocal == nil {
+		http.NotFound(w, r)
+		return
+	}
+	if err := s.cfg.RemoveLocal(r.PathValue("name")); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	s.log.Info("removed a local volume", "volume", r.PathValue("name"))
+	w.WriteHeader(http.StatusOK)
 }
 
 // writeJSON answers with an object; a client that went away is no error of ours.

@@ -52,8 +52,10 @@ type Config struct {
 	Pods      Pods
 	Logs      *logs.Reader // optional; nil: one that only this server uses
 	Metrics   http.Handler // of /metrics; optional
-	Configz   any          // what /configz shows, without secrets; optional
-	Log       *slog.Logger
+	// RemoveLocal removes the folder of a local volume, by name; optional.
+	RemoveLocal func(name string) error
+	Configz     any // what /configz shows, without secrets; optional
+	Log         *slog.Logger
 }
 
 // Server is the node agent's HTTPS API.

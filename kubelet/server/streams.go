@@ -56,6 +56,10 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	got, err := s.cfg.Runtime.Exec(r.Context(), &runtimeapi.ExecRequest{ContainerId: id, Cmd: q["command"], Tty: tty, Stdin: in, Stdout: out, Stderr: errs})
+	if err == nil && speaksV5(r) {
+		s.translate(w, r, got.GetUrl(), wants{in, out, errs, tty})
+		return
+	}
 	s.stream(w, r, got.GetUrl(), err)
 }
 
@@ -74,6 +78,10 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 		tty, errs = true, false
 	}
 	got, err := s.cfg.Runtime.Attach(r.Context(), &runtimeapi.AttachRequest{ContainerId: id, Tty: tty, Stdin: in, Stdout: out, Stderr: errs})
+	if err == nil && speaksV5(r) {
+		s.translate(w, r, got.GetUrl(), wants{in, out, errs, tty})
+		return
+	}
 	s.stream(w, r, got.GetUrl(), err)
 }
 
@@ -93,6 +101,10 @@ func (s *Server) portForward(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	got, err := s.cfg.Runtime.PortForward(r.Context(), &runtimeapi.PortForwardRequest{PodSandboxId: id, Port: ports})
+	if err == nil && wantsTunnel(r) {
+		s.tunnel(w, r, got.GetUrl())
+		return
+	}
 	s.stream(w, r, got.GetUrl(), err)
 }
 

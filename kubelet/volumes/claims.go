@@ -3,7 +3,6 @@ package volumes
 import (
 	"context"
 	"fmt"
-	"os"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,10 +33,11 @@ func (m *Manager) claim(ctx context.Context, pod *corev1.Pod, name string) (stri
 	}
 	switch {
 	case pv.Spec.Local != nil:
-		if _, err := os.Stat(pv.Spec.Local.Path); err != nil {
-			return "", fmt.Errorf("path %q does not exist", pv.Spec.Local.Path)
+		path, err := m.localPath(pv.Spec.Local)
+		if err != nil {
+			return "", err
 		}
-		return pv.Spec.Local.Path, nil
+		return path, m.ownTree(pod, path)
 	case pv.Spec.HostPath != nil:
 		return hostPath(pv.Spec.HostPath)
 	}

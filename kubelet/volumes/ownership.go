@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -67,4 +68,36 @@ func own(root *os.Root, path string, group int64, mask fs.FileMode) error {
 		return fmt.Errorf("set mode of volume: %w", err)
 	}
 	return nil
+}
+
+// ownTree gives everything in a volume that outlives the pod to the pod's fsGroup; with the
+// policy OnRootMismatch only when its top has not been given to it yet.
+func (m *Manager) ownTree(pod *corev1.Pod, path string) error {
+	group := fsGroup(pod)
+	if group == nil {
+		return nil
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return fmt.Errorf("open volume: %w", err)
+	}
+	defer root.Close()
+	if p := pod.Spec.SecurityContext.FSGroupChangePolicy; p != nil && *p == corev1.FSGroupChangeOnRootMismatch {
+		if info, err := root.Stat("."); err == nil && ownedBy(info, *group) {
+			return nil
+		}
+	}
+	return fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return fmt.Errorf("give volume to group %d: %w", *group, err)
+		}
+		return own(root, name, *group, 0o660)
+	})
+}
+
+// ownedBy tells whether the top of a volume is the group's already, with the mode that comes with it.
+func ownedBy(info fs.FileInfo, group int64) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	const want = 0o660 | 0o110
+	return ok && int64(st.Gid) == group && info.Mode()&fs.ModeSetgid != 0 && info.Mode().Perm()&want == want
 }

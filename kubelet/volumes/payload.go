@@ -26,14 +26,14 @@ func (m *Manager) collect(ctx context.Context, pod *corev1.Pod, v *corev1.Volume
 	case v.Projected != nil:
 		var errs []error
 		for i := range v.Projected.Sources {
-			errs = append(errs, m.projectedFiles(ctx, pod, out, &v.Projected.Sources[i], modeOr(v.Projected.DefaultMode)))
+			errs = append(errs, m.projectedFiles(ctx, pod, out, certificateKey{v.Name, i}, &v.Projected.Sources[i], modeOr(v.Projected.DefaultMode)))
 		}
 		return out, errors.Join(errs...)
 	}
 	return out, nil
 }
 
-func (m *Manager) projectedFiles(ctx context.Context, pod *corev1.Pod, out files, s *corev1.VolumeProjection, mode fs.FileMode) error {
+func (m *Manager) projectedFiles(ctx context.Context, pod *corev1.Pod, out files, k certificateKey, s *corev1.VolumeProjection, mode fs.FileMode) error {
 	switch {
 	case s.ConfigMap != nil:
 		return m.configMapFiles(ctx, pod, out, s.ConfigMap.Name, s.ConfigMap.Items, mode, isTrue(s.ConfigMap.Optional))
@@ -44,7 +44,9 @@ func (m *Manager) projectedFiles(ctx context.Context, pod *corev1.Pod, out files
 	case s.ServiceAccountToken != nil:
 		return m.tokenFile(ctx, pod, out, s.ServiceAccountToken, mode)
 	case s.ClusterTrustBundle != nil:
-		return errPermanent{errors.New("clusterTrustBundle projections are not supported yet")}
+		return m.bundleFile(ctx, pod, out, s.ClusterTrustBundle, mode)
+	case s.PodCertificate != nil:
+		return m.certificateFiles(ctx, pod, out, k, s.PodCertificate, mode)
 	}
 	return errPermanent{errors.New("projection of this kind is not supported yet")}
 }

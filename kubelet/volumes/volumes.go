@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,6 +34,7 @@ import (
 // Config of a Manager.
 type Config struct {
 	Root        string // the kubelet's folder; everything is made below Root/pods
+	Local       string // optional: the folder whose direct children are local volumes that are made and removed here
 	Client      kubernetes.Interface
 	NodeName    string
 	HostIPs     []string                   // of the node, primary first
@@ -52,19 +54,31 @@ type Manager struct {
 	tokens  *tokens
 	queue   workqueue.TypedRateLimitingInterface[types.UID]
 
+	certificates *certificates
+	requests     onDemand // PodCertificateRequests of this node
+	bundles      onDemand // ClusterTrustBundles
+	ctx          context.Context
+	end          context.CancelFunc // ends ctx, and with it the watches
+	watches      sync.WaitGroup
+
 	mu   sync.Mutex
 	pods map[types.UID]*mounted
 }
 
 // mounted is a pod whose volumes are or are being made.
 type mounted struct {
-	mu   sync.Mutex // one step per pod at a time
-	pod  *corev1.Pod
-	gone bool
+	uid    types.UID
+	mu     sync.Mutex // one step per pod at a time
+	pod    *corev1.Pod
+	gone   bool
+	trusts atomic.Bool // has trust bundles
 }
 
 // refreshers is how many pods are refreshed at the same time.
 const refreshers = 4
+
+// mountBusy is the wait before a pod is refreshed that is being mounted.
+const mountBusy = 100 * time.Millisecond
 
 // New starts nothing.
 func New(cfg Config) (*Manager, error) {
@@ -81,6 +95,11 @@ func New(cfg Config) (*Manager, error) {
 		cfg.Host = host.Discard
 	}
 	m := &Manager{cfg: cfg, objects: cfg.Objects, pods: map[types.UID]*mounted{}, tokens: newTokens(cfg.Client)}
+	m.ctx, m.end = context.WithCancel(context.Background())
+	m.certificates = newCertificates(cfg.Client, cfg.NodeName)
+	m.certificates.requests = m.request
+	m.requests.make = requestsOf(cfg.Client, cfg.NodeName, m.requestChanged)
+	m.bundles.make = bundlesOf(cfg.Client, m.bundlesChanged)
 	limit := workqueue.NewTypedItemExponentialFailureRateLimiter[types.UID](500*time.Millisecond, 2*time.Minute)
 	m.queue = workqueue.NewTypedRateLimitingQueue(limit)
 	if m.objects == nil {
@@ -124,7 +143,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	m.queue.ShutDown()
+	m.end()
 	all.Wait()
+	m.watches.Wait()
 	return nil
 }
 
@@ -152,9 +173,12 @@ func (m *Manager) refreshNext(ctx context.Context) bool {
 
 // refresh brings the content of the pod's volumes up to date.
 func (m *Manager) refresh(ctx context.Context, p *mounted) error {
-	p.mu.Lock()
+	if !p.mu.TryLock() { // a mount may wait for a signer: others are not held up by it
+		m.queue.AddAfter(p.uid, mountBusy)
+		return nil
+	}
 	defer p.mu.Unlock()
-	if p.gone {
+	if p.gone || p.pod == nil {
 		return nil
 	}
 	var errs []error
@@ -185,7 +209,7 @@ func (m *Manager) Mount(ctx context.Context, pod *corev1.Pod) (map[string]string
 	m.mu.Lock()
 	p := m.pods[pod.UID]
 	if p == nil {
-		p = &mounted{}
+		p = &mounted{uid: pod.UID}
 		m.pods[pod.UID] = p
 	}
 	m.mu.Unlock()
@@ -200,6 +224,9 @@ func (m *Manager) Mount(ctx context.Context, pod *corev1.Pod) (map[string]string
 	var errs []error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
+		if v.Image != nil {
+			continue // the runtime mounts it
+		}
 		path, err := m.setUp(ctx, pod, v)
 		if err != nil {
 			m.report(pod, v.Name, err)
@@ -254,6 +281,7 @@ func (m *Manager) Unmount(ctx context.Context, uid types.UID) error {
 	m.mu.Unlock()
 	m.objects.Unregister(uid)
 	m.tokens.forget(uid)
+	m.certificates.forget(uid)
 	return nil
 }
 

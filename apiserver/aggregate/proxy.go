@@ -1,0 +1,117 @@
+package aggregate
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/apimachinery/pkg/util/proxy"
+	"k8s.io/client-go/transport"
+
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/catalog"
+)
+
+// ServeHTTP sends a request on as the user in its context. Nothing is tunnelled unless the
+// backend switches protocols, and no redirect is followed or passed on.
+func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	user := catalog.UserOf(r.Context())
+	if user == nil || !b.isAvailable() {
+		http.Error(w, "service unavailable", http.StatusServiceUnavailable)
+		return
+	}
+	out := r.Clone(r.Context())
+	cleanHeader(out.Header)
+	if id := w.Header().Get(auditHeader); id != "" {
+		out.Header.Set(auditHeader, id)
+	}
+	if httpstream.IsUpgradeRequest(r) {
+		// A tunnel's headers go out as they are. What Connection names must not be among them.
+		out.Header.Set("Connection", "Upgrade")
+		speakFor(out, user)
+	}
+	h := proxy.NewUpgradeAwareHandler(b.url(r.URL), speaker{b.transport, user}, false, false, responder{b})
+	h.UseLocationHost = true
+	h.RejectForwardingRedirects = true
+	h.ServeHTTP(w, out)
+}
+
+// auditHeader ties the logs of both servers together.
+const auditHeader = "Audit-Id"
+
+// url is where a request goes: the same path, on the service's name.
+func (b *backend) url(asked *url.URL) *url.URL {
+	return &url.URL{
+		Scheme: "https", Host: net.JoinHostPort(b.reference.host(), strconv.Itoa(int(b.reference.port))),
+		Path: asked.Path, RawPath: asked.RawPath, RawQuery: asked.RawQuery,
+	}
+}
+
+// cleanHeader removes what says who the client is: credentials are for this server alone,
+// and nobody but this server speaks for users.
+func cleanHeader(header http.Header) {
+	for name := range header {
+		lower := strings.ToLower(name)
+		if lower == "authorization" || strings.HasPrefix(lower, "x-remote-") || strings.HasPrefix(lower, "impersonate-") {
+			delete(header, name)
+		}
+	}
+	var kept []string
+	for _, line := range header.Values("Sec-Websocket-Protocol") {
+		for one := range strings.SplitSeq(line, ",") {
+			// A bearer token may come as a subprotocol.
+			if one = strings.TrimSpace(one); !strings.HasPrefix(one, "base64url.bearer.authorization.k8s.io.") {
+				kept = append(kept, one)
+			}
+		}
+	}
+	if kept != nil {
+		header.Set("Sec-Websocket-Protocol", strings.Join(kept, ", "))
+	}
+}
+
+// speakFor names the user in the headers.
+func speakFor(r *http.Request, u *api.User) {
+	transport.SetAuthProxyHeaders(r, u.Name, u.UID, u.Groups, u.Extra)
+}
+
+// speaker names the user in each request, behind everything that removes headers.
+type speaker struct {
+	next *http.Transport
+	user *api.User
+}
+
+// WrappedRoundTripper lets tunnels find the dialer and the TLS configuration.
+func (s speaker) WrappedRoundTripper() http.RoundTripper { return s.next }
+
+func (s speaker) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	speakFor(r, s.user)
+	answer, err := s.next.RoundTrip(r)
+	if err == nil {
+		answer.Header.Del(auditHeader) // the client has it from this server
+	}
+	return answer, err
+}
+
+// responder answers when the backend did not.
+type responder struct{ b *backend }
+
+func (r responder) Error(w http.ResponseWriter, req *http.Request, err error) {
+	r.b.a.log.Debug("a request to a backend failed", "name", r.b.name, "path", req.URL.Path, "err", err)
+	var status *apierrors.StatusError
+	switch {
+	case errors.As(err, &status):
+		http.Error(w, status.Error(), int(status.ErrStatus.Code))
+		return
+	case !errors.Is(err, context.Canceled):
+		r.b.a.queue.Add(r.b.name) // is it still there?
+	}
+	http.Error(w, "error trying to reach service: "+err.Error(), http.StatusServiceUnavailable)
+}

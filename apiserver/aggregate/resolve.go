@@ -1,0 +1,108 @@
+package aggregate
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apis/apiregistration"
+)
+
+// reference is the service that an APIService names, with its port.
+type reference struct {
+	namespace, name string
+	port            int32
+}
+
+func referenceOf(s *apiregistrationv1.APIService) reference {
+	r := reference{namespace: s.Spec.Service.Namespace, name: s.Spec.Service.Name, port: apiregistration.DefaultPort}
+	if p := s.Spec.Service.Port; p != nil {
+		r.port = *p
+	}
+	return r
+}
+
+func (r reference) key() string { return r.namespace + "/" + r.name }
+
+// host is the name that the backend's certificate must hold.
+func (r reference) host() string { return r.name + "." + r.namespace + ".svc" }
+
+func (r reference) String() string {
+	return fmt.Sprintf("service/%s in %q", r.name, r.namespace)
+}
+
+// missing is why a service cannot be reached, as an APIService's condition says it.
+type missing struct{ reason, message string }
+
+func (m *missing) Error() string { return m.message }
+
+// resolve finds the addresses (host:port) of a service's ready endpoints, or the one of the
+// service itself where it has none that are known.
+func resolve(reader api.Reader, r reference) ([]string, *missing) {
+	obj, _ := reader.Get(services, r.namespace, r.name)
+	s, ok := obj.(*corev1.Service)
+	if !ok {
+		return nil, &missing{"ServiceNotFound", r.String() + " is not present"}
+	}
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		return []string{net.JoinHostPort(s.Spec.ExternalName, strconv.Itoa(int(r.port)))}, nil
+	}
+	var port *corev1.ServicePort
+	for i := range s.Spec.Ports {
+		if s.Spec.Ports[i].Port == r.port {
+			port = &s.Spec.Ports[i]
+			break
+		}
+	}
+	if port == nil {
+		return nil, &missing{"ServicePortError", fmt.Sprintf("%s is not listening on port %d", r, r.port)}
+	}
+	ready, any := endpoints(reader, r, port.Name)
+	switch {
+	case len(ready) > 0:
+		return ready, nil
+	case len(s.Spec.Selector) == 0 && !any && s.Spec.ClusterIP != "" && s.Spec.ClusterIP != corev1.ClusterIPNone:
+		return []string{net.JoinHostPort(s.Spec.ClusterIP, strconv.Itoa(int(r.port)))}, nil
+	case !any:
+		return nil, &missing{"EndpointsNotFound", fmt.Sprintf("cannot find endpointslices for %s", r)}
+	}
+	return nil, &missing{"MissingEndpoints", fmt.Sprintf("endpointslices for %s have no addresses with port name %q", r, port.Name)}
+}
+
+// endpoints gives the ready ones, and whether there is any slice of the service.
+func endpoints(reader api.Reader, r reference, port string) (ready []string, any bool) {
+	for _, obj := range reader.List(slices, r.namespace) {
+		s, ok := obj.(*discoveryv1.EndpointSlice)
+		if !ok || s.Labels[discoveryv1.LabelServiceName] != r.name {
+			continue
+		}
+		any = true
+		for _, p := range s.Ports {
+			if p.Port == nil || deref(p.Name) != port {
+				continue
+			}
+			for _, e := range s.Endpoints {
+				if len(e.Addresses) > 0 && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
+					ready = append(ready, net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*p.Port))))
+				}
+			}
+		}
+	}
+	return ready, any
+}
+
+// pick takes one by chance.
+func pick(addresses []string) string { return addresses[rand.IntN(len(addresses))] }
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
