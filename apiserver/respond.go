@@ -142,6 +142,8 @@ func (r *request) status(err error) *metav1.Status {
 		return &s
 	case errors.Is(err, store.ErrNotFound):
 		return r.status(apierrors.NewNotFound(gr, r.name))
+	case errors.Is(err, store.ErrClosed) && r.kind != nil && r.kind.Custom != nil: // its definition went meanwhile
+		return r.status(apierrors.NewGenericServerResponse(http.StatusNotFound, r.verb, gr, "", "", 0, true))
 	case errors.Is(err, store.ErrExists):
 		return r.status(apierrors.NewAlreadyExists(gr, r.name))
 	case errors.Is(err, store.ErrCompacted), errors.Is(err, store.ErrSlow):

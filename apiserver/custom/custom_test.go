@@ -2,6 +2,7 @@ package custom_test
 
 import (
 	"context"
+	"strconv"
 	"testing"
 	"time"
 
@@ -234,5 +235,32 @@ func TestRestart(t *testing.T) {
 	check(t, err)
 	if len(list.Items) != 1 {
 		t.Errorf("%d objects", len(list.Items))
+	}
+}
+
+// BenchmarkDefine is how long a definition takes until its objects are served.
+func BenchmarkDefine(b *testing.B) {
+	h, n := newHouse(b, nil), 0
+	d := definition(b, crontabs)
+	for b.Loop() {
+		n++
+		one := d.DeepCopy()
+		one.Spec.Group = "g" + strconv.Itoa(n) + ".example.com"
+		one.Name = one.Spec.Names.Plural + "." + one.Spec.Group
+		h.define(one)
+	}
+}
+
+func BenchmarkCreate(b *testing.B) {
+	h, n := newHouse(b, nil), 0
+	c := h.of(h.define(definition(b, crontabs)), "v1").Namespace("default")
+	u := object(b, crontab)
+	delete(u.Object["spec"].(map[string]any), "unknown")
+	for b.Loop() {
+		n++
+		u.SetName("a" + strconv.Itoa(n))
+		if _, err := c.Create(b.Context(), u, metav1.CreateOptions{}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

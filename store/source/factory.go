@@ -34,6 +34,7 @@ import (
 	"k8s.io/client-go/informers/storage"
 	"k8s.io/client-go/informers/storagemigration"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
@@ -64,9 +65,10 @@ func (f *factory) InformerFor(obj runtime.Object, make internalinterfaces.NewInf
 	return f.SharedInformerFactory.InformerFor(obj, make)
 }
 
-// ForResource registers the local informer before client-go looks for one.
+// ForResource registers the local informer before client-go looks for one. Of kinds that
+// client-go does not know (definitions, custom resources) there is none.
 func (f *factory) ForResource(gvr schema.GroupVersionResource) (informers.GenericInformer, error) {
-	if c, ok := f.s.Collection(gvr.GroupResource()); ok && c.Kind().Resource == gvr {
+	if c, ok := f.s.Collection(gvr.GroupResource()); ok && c.Kind().Resource == gvr && scheme.Scheme.Recognizes(c.Kind().GroupVersionKind) {
 		f.InformerFor(c.Kind().New(), nil)
 	}
 	generic, err := f.SharedInformerFactory.ForResource(gvr)

@@ -115,7 +115,7 @@ func (s *Schema) checkDefault(path *field.Path, inMeta bool) (errs field.ErrorLi
 		return errs
 	}
 	e := &evaluation{ctx: context.Background(), budget: celconfig.RuntimeCELCostBudget}
-	e.value(s, s, s.Embedded, path, v, nil)
+	e.value(s, s, s.Embedded, path, v, nil, pair{})
 	return e.errs
 }
 

@@ -27,7 +27,7 @@ func (s *Schema) Rules(ctx context.Context, obj, old map[string]any) field.Error
 	if old != nil {
 		was = &before{old}
 	}
-	e.value(s, s, true, nil, obj, was)
+	e.value(s, s, true, nil, obj, was, pair{})
 	return e.errs
 }
 
@@ -40,19 +40,22 @@ type evaluation struct {
 
 // value evaluates the rules of a node and below. s has the rules, node is the schema of the
 // values: another one only within allOf.
-func (e *evaluation) value(s, node *Schema, whole bool, path *field.Path, v any, old *before) {
+func (e *evaluation) value(s, node *Schema, whole bool, path *field.Path, v any, old *before, near pair) {
 	if s == nil || node == nil || !s.anyRule || v == nil || e.budget < 0 {
 		return
 	}
-	e.rules(s, node, whole, path, v, old)
+	if old != nil {
+		near = pair{v, old}
+	}
+	e.rules(s, node, whole, path, v, old, near)
 	for _, one := range s.allOf {
-		e.value(one, node, whole, path, v, old)
+		e.value(one, node, whole, path, v, old, near)
 	}
 	switch v := v.(type) {
 	case []any:
 		for i, element := range v {
 			if s.Items != nil && node.Items != nil {
-				e.value(s.Items, node.Items, node.Items.Embedded, path.Index(i), element, old.item(node, element))
+				e.value(s.Items, node.Items, node.Items.Embedded, path.Index(i), element, old.item(node, element), near)
 			}
 		}
 	case map[string]any:
@@ -65,10 +68,18 @@ func (e *evaluation) value(s, node *Schema, whole bool, path *field.Path, v any,
 			if _, named := s.Properties[name]; !named {
 				at = path.Key(name)
 			}
-			e.value(below, shape, shape.Embedded, at, v[name], old.key(name, false))
+			e.value(below, shape, shape.Embedded, at, v[name], old.key(name, false), near)
 		}
 	}
 }
+
+// pair is a value with what it was; of the nearest around a value whose own past cannot be told.
+type pair struct {
+	value any
+	old   *before
+}
+
+func (p pair) same() bool { return p.old.equals(p.value) }
 
 func (e *evaluation) fail(err *field.Error) { e.errs = append(e.errs, err) }
 
@@ -80,7 +91,7 @@ func (e *evaluation) over(err *field.Error) {
 
 const overBudget = "validation failed due to running out of cost budget, no further validation rules will be run"
 
-func (e *evaluation) rules(s, node *Schema, whole bool, path *field.Path, v any, old *before) {
+func (e *evaluation) rules(s, node *Schema, whole bool, path *field.Path, v any, old *before, near pair) {
 	s.rules.Do(func() { s.compiled = s.compileRules(node, whole, always) })
 	set, kind := s.compiled, node.jsonType()
 	switch {
@@ -108,14 +119,14 @@ func (e *evaluation) rules(s, node *Schema, whole bool, path *field.Path, v any,
 		if isTrue(r.source.OptionalOldSelf) {
 			with = optional
 		}
-		e.rule(r, kind, path, v, old, with)
+		e.rule(r, kind, path, v, near, with)
 		if e.budget < 0 {
 			return
 		}
 	}
 }
 
-func (e *evaluation) rule(r *compiledRule, kind string, path *field.Path, v any, old *before, with *variables) {
+func (e *evaluation) rule(r *compiledRule, kind string, path *field.Path, v any, near pair, with *variables) {
 	result, details, err := r.program.ContextEval(e.ctx, with)
 	if !e.spend(details) {
 		e.over(field.Invalid(path, kind, overBudget))
@@ -134,7 +145,7 @@ func (e *evaluation) rule(r *compiledRule, kind string, path *field.Path, v any,
 		e.fail(field.Invalid(path, kind, fmt.Sprintf("%v evaluating rule: %v", err, said)))
 		return
 	}
-	if result == types.True || !r.usesOld && old.equals(v) {
+	if result == types.True || !r.usesOld && near.same() {
 		return
 	}
 	at := path
