@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,6 +29,10 @@ func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.handle) }
 
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	r2 := &request{s: s, now: s.table.Load(), w: w, r: r, query: r.URL.Query()}
+	r2.sent.ResponseWriter = w
+	r2.w = &r2.sent
+	w = r2.w
+	defer r2.count(time.Now())
 	defer r2.recover()
 	w.Header().Set("Audit-Id", auditID(r))
 	for prefix, h := range s.cfg.Open {
@@ -56,10 +61,12 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := r2.admit(); err != nil {
+		s.metrics.Of(r2.counted()).Terminated(http.StatusTooManyRequests)
 		r2.fail(err)
 		return
 	}
 	defer r2.place.Leave()
+	defer r2.begin()()
 	if !r2.long() {
 		ctx, cancel := context.WithTimeout(r2.r.Context(), requestTimeout)
 		defer cancel()

@@ -32,15 +32,22 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/apps"
 	"github.com/proa-dev/proa/apis/authorization"
+	"github.com/proa-dev/proa/apis/autoscaling"
 	"github.com/proa-dev/proa/apis/coordination"
 	"github.com/proa-dev/proa/apis/core"
 	discoverykinds "github.com/proa-dev/proa/apis/discovery"
 	"github.com/proa-dev/proa/apis/events"
+	"github.com/proa-dev/proa/apis/networking"
+	noderesources "github.com/proa-dev/proa/apis/node"
 	"github.com/proa-dev/proa/apis/rbac"
+	"github.com/proa-dev/proa/apis/resource"
+	"github.com/proa-dev/proa/apis/storage"
+	"github.com/proa-dev/proa/apis/storagemigration"
 	"github.com/proa-dev/proa/apiserver"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/discovery"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
+	"github.com/proa-dev/proa/apiserver/openapi"
 	"github.com/proa-dev/proa/store"
 )
 
@@ -124,6 +131,7 @@ func newHouseWith(t testing.TB, steps func(api.Reader, *rules, *catalog.Catalog)
 	h.store = s
 	t.Cleanup(func() { _ = s.Close() })
 	kinds := slices.Concat(core.Kinds, apps.Kinds, coordination.Kinds, events.Kinds, rbac.Kinds, authorization.Kinds,
+		networking.Kinds, noderesources.Kinds, storage.Kinds, autoscaling.Kinds, resource.Kinds, storagemigration.Kinds,
 		admissionregistration.Kinds, discoverykinds.Kinds)
 	var group errgroup.Group
 	for _, k := range kinds {
@@ -144,7 +152,7 @@ func newHouseWith(t testing.TB, steps func(api.Reader, *rules, *catalog.Catalog)
 	h.server, err = apiserver.New(apiserver.Config{
 		Store: s, Catalog: list, Env: env, Scheme: scheme.Scheme, Authenticator: tokens{}, Authorizer: h.rules,
 		Nodes:     nodeproxy.New(nodeproxy.Config{Reader: s.Reader(), Log: log}),
-		Admission: steps(s.Reader(), h.rules, list), Discovery: discovery.New(list, "127.0.0.1:6443"), Log: log,
+		Admission: steps(s.Reader(), h.rules, list), Discovery: discovery.New(list, "127.0.0.1:6443"), OpenAPI: openapi.New(list), Log: log,
 		Version: version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.1"},
 		Ready: []apiserver.Check{{Name: "late", Ask: func(ctx context.Context) error {
 			if h.ready != nil {

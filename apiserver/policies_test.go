@@ -28,7 +28,7 @@ func newGoverned(t *testing.T) *house {
 				return h.server.Merge(k, obj, configuration)
 			},
 		})
-		return []admission.Step{p.Mutating(), p.Validating()}
+		return []admission.Step{p.Mutating(), p.Parameters(), p.Validating()}
 	})
 	return h
 }
@@ -167,4 +167,24 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 	_, err := c.ValidatingAdmissionPolicies().Create(t.Context(), bad, metav1.CreateOptions{})
 	wantError(t, err, `spec.validations[0].expression: Invalid value: "objct.spec": compilation failed: ERROR: <input>:1:1: undeclared reference to 'objct'`,
 		`spec.validations[1].expression: Invalid value: "1": must evaluate to bool but got int`, "undeclared reference to 'params'")
+}
+
+// Who may not read parameters cannot have a policy read them for him.
+func TestPolicyParametersAreReadable(t *testing.T) {
+	h := newGoverned(t)
+	h.rules.set(func(a *access.Attributes) bool { return a.Group == "admissionregistration.k8s.io" })
+	c := h.typed("alice").AdmissionregistrationV1()
+	p := &registrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: registrationv1.ValidatingAdmissionPolicySpec{
+		ParamKind: &registrationv1.ParamKind{APIVersion: "v1", Kind: "Secret"}, MatchConstraints: matches("", "configmaps", "CREATE"),
+		Validations: []registrationv1.Validation{{Expression: "params.data.a == 'b'"}}}}
+	_, err := c.ValidatingAdmissionPolicies().Create(t.Context(), p, metav1.CreateOptions{})
+	wantError(t, err, `spec.paramKind: Forbidden: user alice must have "get" permission on all objects of the referenced paramKind (kind=Secret, apiVersion=v1)`)
+	if _, err := h.typed("root").AdmissionregistrationV1().ValidatingAdmissionPolicies().Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	deny := registrationv1.DenyAction
+	b := &registrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "b"}, Spec: registrationv1.ValidatingAdmissionPolicyBindingSpec{
+		PolicyName: "p", ParamRef: &registrationv1.ParamRef{Name: "s", Namespace: "default", ParameterNotFoundAction: &deny}, ValidationActions: []registrationv1.ValidationAction{registrationv1.Warn}}}
+	_, err = c.ValidatingAdmissionPolicyBindings().Create(t.Context(), b, metav1.CreateOptions{})
+	wantError(t, err, `spec.paramRef: Forbidden: user alice does not have "get" permission on the object referenced by paramRef`)
 }

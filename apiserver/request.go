@@ -42,6 +42,8 @@ type request struct {
 
 	asked   *access.Attributes // what was authorized
 	place   fairness.Place     // among the requests that run at once
+	sent    sent               // the way to the client
+	began   bool               // counted as one that lasts
 	out     *choice            // how to answer
 	started bool               // the answer has begun
 	warned  map[string]bool
@@ -182,7 +184,9 @@ func (r *request) delegate() http.Handler {
 // dispatch serves a request that is allowed.
 func (r *request) dispatch() {
 	if r.remote != nil {
-		r.started = true // what has been sent is the other server's affair
+		if r.long() {
+			r.settled() // the other server has limits of its own
+		}
 		r.remote.ServeHTTP(r.w, r.r.WithContext(catalog.WithUser(r.r.Context(), r.user)))
 		return
 	}
@@ -285,6 +289,12 @@ func (r *request) path() {
 	switch {
 	case p == "/healthz" || p == "/livez" || p == "/readyz" || strings.HasPrefix(p, "/healthz/") || strings.HasPrefix(p, "/livez/") || strings.HasPrefix(p, "/readyz/"):
 		r.health()
+	case p == "/metrics":
+		r.s.metrics.ServeHTTP(r.w, r.r)
+	case p == fairness.DumpPath:
+		r.s.fairness.Dump(r.w, r.r)
+	case p == "/metrics/slis":
+		r.slis()
 	case p == "/version" || p == "/version/":
 		r.version()
 	case p == "/":

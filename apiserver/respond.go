@@ -111,7 +111,7 @@ func (r *request) pretty() bool {
 
 // fail answers with the Status of an error.
 func (r *request) fail(err error) {
-	if r.started {
+	if r.started || r.sent.code != 0 {
 		return // nothing can be taken back
 	}
 	status := r.status(err)
@@ -221,7 +221,7 @@ func (r *request) version() {
 
 // index lists the paths, for people.
 func (r *request) index() {
-	paths := []string{"/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"}
+	paths := []string{"/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/readyz", "/version"}
 	r.out = &choice{media: typeJSON, pretty: true}
 	raw, err := json.Marshal(metav1.RootPaths{Paths: paths})
 	if err != nil {

@@ -28,6 +28,7 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/fairness"
+	"github.com/proa-dev/proa/apiserver/metrics"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/patch"
 	"github.com/proa-dev/proa/store"
@@ -58,8 +59,11 @@ type Config struct {
 	Open          map[string]http.Handler // paths that need no identity ("/cacerts")
 	Version       version.Info
 	Ready         []Check // of /readyz, beside those of the server itself
-	Log           *slog.Logger
-	Now           func() time.Time // default time.Now
+	// Started is closed once what every cluster has is there; until then the server is neither
+	// healthy nor ready. nil: it is.
+	Started <-chan struct{}
+	Log     *slog.Logger
+	Now     func() time.Time // default time.Now
 }
 
 // Server serves the API; safe for concurrent use.
@@ -69,6 +73,7 @@ type Server struct {
 	env      *api.Env
 	table    atomic.Pointer[table]
 	fairness *fairness.Fairness
+	metrics  *metrics.Registry
 	closing  context.Context // ends when the server goes away: watches end
 	close    context.CancelFunc
 }
@@ -116,6 +121,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
 		fairness: cfg.Fairness,
+		metrics:  metrics.New(metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Build(cfg.Version)),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	var err error

@@ -31,5 +31,5 @@ func (c *controlPlane) admission(reader api.Reader, authorizer access.Authorizer
 		Reader: reader, Kinds: kinds, Authorizer: authorizer, Log: log,
 		Clients: client.New(client.Config{Reader: reader, Log: log}),
 	})
-	return append(chain, policies.Mutating(), hooks.Mutating(), policies.Validating(), hooks.Validating()), nil
+	return append(chain, policies.Mutating(), hooks.Mutating(), policies.Parameters(), policies.Validating(), hooks.Validating()), nil
 }

@@ -14,7 +14,7 @@ func (c *controlPlane) aggregation(list *catalog.Catalog) (err error) {
 		return err
 	}
 	c.aggregator, err = aggregate.New(aggregate.Config{
-		Store: c.store, Catalog: list, ClientCertificate: c.toBackends.GetClientCertificate, Log: c.log.With("part", "aggregation"),
+		Store: c.store, Catalog: list, CustomLoaded: c.custom.Ready(), ClientCertificate: c.toBackends.GetClientCertificate, Log: c.log.With("part", "aggregation"),
 	})
 	return err
 }

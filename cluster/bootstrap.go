@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -44,6 +45,10 @@ func bootstrap(ctx context.Context, client kubernetes.Interface, cfg *ServerConf
 		if err := made(err); err != nil {
 			return fmt.Errorf("create priority class %s: %w", class.Name, err)
 		}
+	}
+	services := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{cfg.ServiceCIDR.String()}}}
+	if _, err := client.NetworkingV1().ServiceCIDRs().Create(ctx, services, metav1.CreateOptions{}); made(err) != nil {
+		return fmt.Errorf("create service range: %w", err)
 	}
 	for _, s := range []*corev1.Service{apiService(cfg), dnsService(cfg)} {
 		_, err := client.CoreV1().Services(s.Namespace).Create(ctx, s, metav1.CreateOptions{})

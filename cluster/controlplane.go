@@ -57,6 +57,7 @@ type controlPlane struct {
 
 	aggregator *aggregate.Aggregator
 	fairness   *fairness.Fairness
+	started    chan struct{} // closed when what every cluster has is there
 	toBackends *pki.Renewing
 }
 
@@ -137,10 +138,10 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	address := net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort))
-	c.fairness = fairness.New(fairness.Config{})
+	c.fairness, c.started = fairness.New(fairness.Config{}), make(chan struct{})
 	c.server, err = apiserver.New(apiserver.Config{
-		Fairness: c.fairness,
-		Store:    c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
+		Fairness: c.fairness, Started: c.started,
+		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
 		Authenticator: identity, Authorizer: authorizer, Admission: chain,
 		Discovery: discovery.New(list, address), OpenAPI: openapi.New(list),
 		Nodes: nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
@@ -187,6 +188,7 @@ func (c *controlPlane) allocators(env *api.Env) error {
 	if err != nil {
 		return err
 	}
+	addresses.Follow(allocate.FromObjects(env.Reader))
 	first, last, err := portRange(c.cfg.NodePorts)
 	if err != nil {
 		return err

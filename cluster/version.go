@@ -13,7 +13,8 @@ var ProaVersion = "0.1.0-dev"
 // Version is what /version answers: the Kubernetes version whose API is served.
 func Version() version.Info {
 	v := version.Info{
-		Major: "1", Minor: "37", GitVersion: "v1.37.1+proa", GitTreeState: "clean",
+		Major: "1", Minor: "37", EmulationMajor: "1", EmulationMinor: "37", MinCompatibilityMajor: "1", MinCompatibilityMinor: "36",
+		GitVersion: "v1.37.1+proa", GitTreeState: "clean",
 		GoVersion: runtime.Version(), Compiler: runtime.Compiler,
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}

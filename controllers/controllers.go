@@ -20,6 +20,7 @@ import (
 	"github.com/proa-dev/proa/controllers/ephemeral"
 	"github.com/proa-dev/proa/controllers/garbagecollector"
 	"github.com/proa-dev/proa/controllers/horizontalpodautoscaler"
+	"github.com/proa-dev/proa/controllers/ipaddress"
 	"github.com/proa-dev/proa/controllers/job"
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/controllers/namespace"
@@ -27,6 +28,7 @@ import (
 	"github.com/proa-dev/proa/controllers/persistentvolume"
 	"github.com/proa-dev/proa/controllers/podcidr"
 	"github.com/proa-dev/proa/controllers/podgc"
+	"github.com/proa-dev/proa/controllers/policystatus"
 	"github.com/proa-dev/proa/controllers/replicaset"
 	"github.com/proa-dev/proa/controllers/resourceclaim"
 	"github.com/proa-dev/proa/controllers/resourcequota"
@@ -69,6 +71,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
 		{"endpointslicemirroring", made(endpointslicemirroring.New)},
+		{"ipaddress", made(ipaddress.New)},
 		{"disruption", made(disruption.New)},
 		{"ephemeral", made(ephemeral.New)},
 		{"persistentvolume", made(persistentvolume.New)},
@@ -84,6 +87,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"tokensecrets", made(tokensecrets.New)},
 		{"tokencleaner", made(tokencleaner.New)},
 		{"clusterrole", made(clusterrole.New)},
+		{"policystatus", made(policystatus.New)},
 	} {
 		c, err := one.make(deps)
 		if err != nil {

@@ -99,9 +99,10 @@ func (s *state) preferences(p *placement) []preference {
 
 func scoreAffinity(all []preference, in []int32, out []int64) {
 	for _, one := range all {
+		of, counts, weight := one.domains.of, one.counts, one.weight
 		for k, i := range in {
-			if n, inDomain := one.at(int(i)); inDomain {
-				out[k] += one.weight * int64(n)
+			if id := of[i]; id >= 0 {
+				out[k] += weight * int64(counts[id])
 			}
 		}
 	}
@@ -109,11 +110,12 @@ func scoreAffinity(all []preference, in []int32, out []int64) {
 	for _, v := range out {
 		least, most = min(least, v), max(most, v)
 	}
-	for k := range out {
-		if most > least { // in this order, as others round it
-			out[k] = int64(100 * (float64(out[k]-least) / float64(most-least)))
-		} else {
-			out[k] = 0
-		}
+	if most == least {
+		clear(out)
+		return
+	}
+	span := float64(most - least)
+	for k, v := range out {
+		out[k] = int64(100 * (float64(v-least) / span)) // in this order, as others round it
 	}
 }

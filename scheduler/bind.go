@@ -70,7 +70,7 @@ type outcome struct {
 
 // refusal decides what becomes of a pod that no node takes. The state is locked.
 func (s *Scheduler) refusal(p *placement, d decision) outcome {
-	o := outcome{pod: p.pod, failure: failureOf(p, d.why), nominee: p.pod.Status.NominatedNodeName}
+	o := outcome{pod: p.pod, failure: failureOf(p, d.why), nominee: s.state.nominated.nodeFor(p.pod)}
 	preemption := ""
 	if d.total > 0 {
 		var read []budget

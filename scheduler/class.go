@@ -24,6 +24,7 @@ type class struct {
 	having []int32 // nodes that have an image, as base was made with
 	nodes  int     // number of nodes, likewise
 	used   uint64
+	memo   memo
 }
 
 // refused as base: the node does not take the pod.

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -51,10 +52,10 @@ func (s *state) place(pod *corev1.Pod, defaults []constraint) *placement {
 func (s *state) decide(p *placement, rnd *rand.Rand) decision {
 	d := decision{total: s.nodeCount}
 	if s.nodeCount == 0 || p.volumes != nil && p.volumes.refused != "" {
-		d.why = s.refusalsOf(p)
+		d.why = s.refusalsFor(p)
 		return d
 	}
-	if i, ok := s.index[p.pod.Status.NominatedNodeName]; ok && s.takes(p, i) {
+	if i, ok := s.index[s.nominated.nodeFor(p.pod)]; ok && s.takes(p, i) {
 		d.node = s.nodes[i].Name // others made room for it there
 		return d
 	}
@@ -67,45 +68,54 @@ func (s *state) decide(p *placement, rnd *rand.Rand) decision {
 		best = s.best(p, left, rnd, &d)
 	}
 	if best < 0 {
-		d.why = s.refusalsOf(p)
+		d.why = s.refusalsFor(p)
 		return d
 	}
 	if plain {
-		d.score = int64(p.class.base[best]) + plainScore
+		d.score = int64(p.class.base[best])
 	}
 	d.node = s.nodes[best].Name
 	return d
 }
 
-// plainScore is what every node gets of the scorers that have nothing to tell nodes apart by.
-const plainScore = 100 * weightTaints
-
-// feasible gives the nodes that take the pod.
+// feasible gives the nodes that take the pod: filter after filter over those that are left,
+// each a walk over integers.
 func (s *state) feasible(p *placement) []int32 {
 	left := s.scratch.left[:0]
-	hard, near := s.hardSpreads(p), s.affinitiesOf(p)
-	for i, base := range p.class.base {
-		if base == refused {
+	for n, b := range p.class.blocks {
+		if b.most == refused {
 			continue
 		}
-		if len(hard) > 0 {
-			if reason, _ := spreadRefuses(hard, i); reason != "" {
-				continue
+		from := n << blockBits
+		for i, base := range p.class.base[from:min(len(p.class.base), from+blockSize)] {
+			if base != refused {
+				left = append(left, int32(from+i))
 			}
 		}
-		if !near.none() {
-			if reason, _ := near.refuses(i); reason != "" {
-				continue
-			}
-		}
-		if p.volumes != nil {
-			if reasons, _ := s.volumes.refuse(s, p, i); len(reasons) > 0 {
-				continue
-			}
-		}
-		left = append(left, int32(i))
 	}
 	s.scratch.left = left
+	hard, near := s.hardSpreads(p), s.affinitiesOf(p)
+	for n := range hard {
+		left = hard[n].keep(left, hard[n].most)
+	}
+	for _, v := range near.near {
+		if near.first {
+			left = v.keep(left, math.MaxInt32)
+		} else {
+			left = v.keepAbove(left)
+		}
+	}
+	for _, list := range [2][]*sums{near.anti, near.existing} {
+		for _, v := range list {
+			left = v.drop(left)
+		}
+	}
+	if p.volumes != nil {
+		left = slices.DeleteFunc(left, func(i int32) bool {
+			reasons, _ := s.volumes.refuse(s, p, int(i))
+			return len(reasons) > 0
+		})
+	}
 	if s.nominated.matter(p) {
 		left = slices.DeleteFunc(left, func(i int32) bool { return !s.takesBesideNominated(p, int(i)) })
 	}
@@ -122,23 +132,37 @@ func (s *state) best(p *placement, left []int32, rnd *rand.Rand, d *decision) in
 		total[k] = int64(p.class.base[i])
 	}
 	s.rank(p, left, total)
-	best, equals := 0, int32(1)
-	for k := 1; k < len(total); k++ {
-		switch {
-		case total[k] > total[best]:
-			best, equals = k, 1
-		case total[k] == total[best]:
-			equals++
-			if rnd.Int32N(equals) == 0 {
-				best = k
-			}
-		}
-	}
-	d.score = total[best]
-	return int(left[best])
+	k := highest(total, rnd)
+	d.score = total[k]
+	return int(left[k])
 }
 
-// rank adds what depends on the other nodes to the nodes' own scores.
+// highest chooses among the highest scores, each with the same chance.
+func highest(total []int64, rnd *rand.Rand) int {
+	most, equals := total[0], int32(0)
+	for _, v := range total {
+		if v > most {
+			most, equals = v, 0
+		}
+		if v == most {
+			equals++
+		}
+	}
+	nth := rnd.Int32N(equals)
+	for k, v := range total {
+		if v != most {
+			continue
+		}
+		if nth == 0 {
+			return k
+		}
+		nth--
+	}
+	return 0 // cannot be: nth is below the number of equals
+}
+
+// rank adds what depends on the other nodes to the nodes' own scores; what every node would
+// get alike is left out.
 func (s *state) rank(p *placement, left []int32, total []int64) {
 	add := func(weight int64, score func(one []int64)) {
 		one := s.scratch.singles(len(left))
@@ -149,16 +173,12 @@ func (s *state) rank(p *placement, left []int32, total []int64) {
 	}
 	if p.static.avoided > 0 {
 		add(weightTaints, func(one []int64) { scoreTaints(p, left, one) })
-	} else {
-		for k := range total {
-			total[k] += plainScore
-		}
 	}
 	if p.static.preferring > 0 {
 		add(weightNode, func(one []int64) { scoreNodeAffinity(p, left, one) })
 	}
 	if len(p.soft) > 0 {
-		add(weightSpread, func(one []int64) { scoreSpread(s, p, left, one) })
+		scoreSpread(s, p, left, total)
 	}
 	if all := s.preferences(p); len(all) > 0 {
 		add(weightAffinity, func(one []int64) { scoreAffinity(all, left, one) })

@@ -11,6 +11,7 @@ import (
 // group is the pods of one namespace with the same labels: a selector is asked about a
 // group once, not about each pod.
 type group struct {
+	key       string
 	namespace string
 	labels    map[string]string
 	pods      int // counted ones
@@ -24,7 +25,7 @@ type group struct {
 // groups are found by a key made of namespace and labels.
 type groups struct {
 	byKey map[string]*group
-	idle  int // how many were made for pods that were never counted
+	idle  int // groups that no counted pod is in
 	buf   []byte
 	names []string
 }
@@ -43,13 +44,13 @@ func (s *state) groupOf(pod *corev1.Pod) *group {
 		maps.DeleteFunc(g.byKey, func(_ string, one *group) bool { return one.pods == 0 })
 		g.idle = 0
 	}
-	made := &group{namespace: pod.Namespace, labels: pod.Labels}
+	made := &group{key: string(g.buf), namespace: pod.Namespace, labels: pod.Labels}
 	for _, t := range s.terms.matching {
 		if t.term.matches(made, s.namespaces) {
 			made.matching = append(made.matching, t)
 		}
 	}
-	g.byKey[string(g.buf)] = made
+	g.byKey[made.key] = made
 	g.idle++
 	return made
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	corehelpers "k8s.io/component-helpers/scheduling/corev1"
 )
 
 // change is what happened in the cluster that may let a pod fit that did not.
@@ -76,11 +77,33 @@ func (s *state) nodeHelps(f failure, name string) bool {
 		return true
 	}
 	i, known := s.index[name]
-	if !known || !s.suits(f.p, i) {
+	return known && s.suits(f.p, i) && s.roomFor(f.p, i)
+}
+
+// roomFor says whether a node would have room for the pod if less important pods were evicted.
+func (s *state) roomFor(p *placement, i int) bool {
+	if s.resources.fits(i, p.request) {
+		return true
+	}
+	for _, a := range p.request.amounts {
+		if a.value > s.resources.have[a.resource][i] {
+			return false
+		}
+	}
+	evictable := map[int]int64{}
+	for _, c := range s.podsOnNode[i] {
+		if corehelpers.PodPriority(c.pod) < p.priority {
+			evictable[podsID]++
+			for _, a := range c.request.amounts {
+				evictable[a.resource] += a.value
+			}
+		}
+	}
+	if s.resources.have[podsID][i]-s.resources.used[podsID][i]+evictable[podsID] < 1 {
 		return false
 	}
-	for _, a := range f.p.request.amounts {
-		if a.value > s.resources.have[a.resource][i] {
+	for _, a := range p.request.amounts {
+		if a.value > s.resources.have[a.resource][i]-s.resources.used[a.resource][i]+evictable[a.resource] {
 			return false
 		}
 	}
@@ -100,8 +123,11 @@ func (s *state) leavingHelps(f failure, node string) bool {
 	if f.p == nil || f.cares&^caresRoom != 0 {
 		return true
 	}
+	if s.nominated.nodeFor(f.p.pod) != "" {
+		return true // it may have to look for victims again
+	}
 	i, known := s.index[node]
-	return known && s.suits(f.p, i)
+	return known && s.suits(f.p, i) && s.roomFor(f.p, i)
 }
 
 // comingHelps says whether a pod that was bound, or got other labels, might let this one fit.

@@ -26,7 +26,7 @@ func (s *state) nominate(pod *corev1.Pod, node string) {
 		s.nominated.pods[node] = there
 	}
 	c := s.measure(pod, node)
-	c.group.pods++ // keeps the group
+	s.join(c) // keeps the group
 	there[pod.UID] = c
 }
 
@@ -37,14 +37,21 @@ func (s *state) unnominate(uid types.UID) {
 	}
 	delete(s.nominated.node, uid)
 	if c := s.nominated.pods[node][uid]; c != nil {
-		if c.group.pods--; c.group.pods == 0 {
-			s.groups.idle++
-		}
+		s.part(c)
 	}
 	delete(s.nominated.pods[node], uid)
 	if len(s.nominated.pods[node]) == 0 {
 		delete(s.nominated.pods, node)
 	}
+}
+
+// nodeFor is the node that a pod waits for, "" for none. What was decided here counts before
+// what the pod says: writing it takes its time.
+func (n *nominations) nodeFor(pod *corev1.Pod) string {
+	if node, ok := n.node[pod.UID]; ok {
+		return node
+	}
+	return pod.Status.NominatedNodeName
 }
 
 // matter says whether there are nominated pods other than this one.

@@ -64,14 +64,22 @@ func (s *state) mayPreempt(p *placement, why *refusals) bool {
 // the node that the pod waits for from now on.
 func (s *state) preempt(p *placement, why *refusals, budgets []budget, rnd *rand.Rand) (best *candidate, message, nominee string) {
 	if reason := s.notEligible(p, why); reason != "" {
-		return nil, "preemption: " + reason, p.pod.Status.NominatedNodeName
+		return nil, "preemption: " + reason, s.nominated.nodeFor(p.pod)
+	}
+	m := s.memoOf(p)
+	if m != nil && m.hopeless != "" && m.priority == p.priority {
+		return nil, m.hopeless, ""
 	}
 	found, refused := s.candidates(p, why, budgets, rnd)
 	if len(found) == 0 {
 		if helpless := s.nodeCount - len(why.open); helpless > 0 {
 			refused["Preemption is not helpful for scheduling"] = helpless
 		}
-		return nil, "preemption: " + unavailable(s.nodeCount, refused), ""
+		message = "preemption: " + unavailable(s.nodeCount, refused)
+		if m != nil {
+			m.priority, m.hopeless = p.priority, message
+		}
+		return nil, message, ""
 	}
 	best = slices.MinFunc(found, cheaper)
 	best.displaced = s.nominated.behind(p, best.node)
@@ -114,7 +122,7 @@ func (s *state) notEligible(p *placement, why *refusals) string {
 	if p.pod.Spec.PreemptionPolicy != nil && *p.pod.Spec.PreemptionPolicy == corev1.PreemptNever {
 		return "not eligible due to preemptionPolicy=Never."
 	}
-	i, known := s.index[p.pod.Status.NominatedNodeName]
+	i, known := s.index[s.nominated.nodeFor(p.pod)]
 	if !known || !slices.Contains(why.open, int32(i)) {
 		return ""
 	}
@@ -145,6 +153,8 @@ func (s *state) victimsOn(p *placement, i int, budgets []budget) (*candidate, []
 	if len(potential) == 0 {
 		return nil, []string{noVictims}
 	}
+	s.trying = true
+	defer func() { s.trying = false }()
 	slices.SortFunc(potential, moreImportant)
 	for _, c := range potential {
 		s.count(i, c, -1)

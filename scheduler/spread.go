@@ -144,59 +144,78 @@ func (v *sums) least(minDomains int32) int32 {
 	return least
 }
 
-// scoreSpread prefers nodes in domains with fewer of the pods to spread from.
-func scoreSpread(s *state, p *placement, in []int32, out []int64) {
+// scoreSpread prefers nodes in domains with fewer of the pods to spread from; it adds to
+// their scores.
+func scoreSpread(s *state, p *placement, in []int32, total []int64) {
 	usable := s.usable(p, in)
 	raw := s.scratch.floats(len(in))
 	for n := range p.soft {
 		c := &p.soft[n]
-		tally := s.terms.of(c.set, s)
 		v := c.sums(s, p, p.soft)
 		weight := math.Log(float64(s.domainCount(c, v, in, usable) + 2))
 		skew := float64(c.maxSkew - 1)
+		of := v.domains.of
+		if c.key == corev1.LabelHostname {
+			perNode := s.terms.of(c.set, s).perNode
+			for k, i := range in {
+				if of[i] >= 0 {
+					raw[k] += float64(perNode[i])*weight + skew
+				}
+			}
+			continue
+		}
+		parts := s.scratch.parts(len(v.counts))
+		for id, count := range v.counts {
+			parts[id] = float64(count)*weight + skew
+		}
 		for k, i := range in {
-			if id := v.domains.of[i]; id < 0 || !usable[k] {
-				continue
-			} else if c.key == corev1.LabelHostname {
-				raw[k] += float64(tally.perNode[i])*weight + skew
-			} else {
-				raw[k] += float64(v.counts[id])*weight + skew
+			if id := of[i]; id >= 0 {
+				raw[k] += parts[id]
 			}
 		}
 	}
 	least, most := int64(math.MaxInt64), int64(0)
-	for k := range in {
-		out[k] = int64(math.Round(raw[k]))
-		if usable[k] {
-			least, most = min(least, out[k]), max(most, out[k])
+	for k, r := range raw {
+		if usable == nil || usable[k] {
+			v := rounded(r)
+			least, most = min(least, v), max(most, v)
 		}
 	}
-	for k := range in {
+	divisor := float64(most)
+	for k, r := range raw {
 		switch {
-		case !usable[k]:
-			out[k] = 0
+		case usable != nil && !usable[k]:
 		case most == 0:
-			out[k] = 100
-		default:
-			out[k] = 100 * (most + least - out[k]) / most
+			total[k] += weightSpread * 100
+		default: // exact: the numbers are small, and the quotient is no closer to an integer than 1/most
+			total[k] += weightSpread * int64(float64(100*(most+least-rounded(r)))/divisor)
 		}
 	}
 }
 
-// usable says which nodes have all keys that the pod's own constraints name.
+// rounded is math.Round for numbers that are not below 0.
+func rounded(v float64) int64 { return int64(v + 0.5) }
+
+// usable says which nodes have all keys that the pod's own constraints name; nil: all.
 func (s *state) usable(p *placement, in []int32) []bool {
+	if p.soft[0].builtIn {
+		return nil
+	}
 	usable := s.scratch.bools(len(in))
+	all := true
 	for k := range usable {
 		usable[k] = true
 	}
 	for n := range p.soft {
-		if p.soft[n].builtIn {
-			continue
-		}
 		of := s.domainsOf(p.soft[n].key).of
 		for k, i := range in {
-			usable[k] = usable[k] && of[i] >= 0
+			if of[i] < 0 {
+				usable[k], all = false, false
+			}
 		}
+	}
+	if all {
+		return nil
 	}
 	return usable
 }
@@ -205,6 +224,9 @@ func (s *state) usable(p *placement, in []int32) []bool {
 func (s *state) domainCount(c *constraint, v *sums, in []int32, usable []bool) int {
 	n := 0
 	if c.key == corev1.LabelHostname {
+		if usable == nil {
+			return len(in)
+		}
 		for _, ok := range usable {
 			if ok {
 				n++
@@ -212,11 +234,18 @@ func (s *state) domainCount(c *constraint, v *sums, in []int32, usable []bool) i
 		}
 		return n
 	}
+	most := v.present // the nodes that take the pod are all included
+	if v.domains.without > 0 {
+		most++
+	}
 	seen := s.scratch.seen(len(v.counts) + 1)
+	of := v.domains.of
 	for k, i := range in {
-		if id := v.domains.of[i] + 1; usable[k] && !seen[id] {
+		if id := of[i] + 1; !seen[id] && (usable == nil || usable[k]) {
 			seen[id] = true
-			n++
+			if n++; n == most {
+				break
+			}
 		}
 	}
 	return n
@@ -225,7 +254,7 @@ func (s *state) domainCount(c *constraint, v *sums, in []int32, usable []bool) i
 // scratch is memory that one decision uses and the next uses again.
 type scratch struct {
 	flags, marks []bool
-	raw          []float64
+	raw, part    []float64
 	total, one   []int64
 	left         []int32
 }
@@ -233,6 +262,7 @@ type scratch struct {
 func (s *scratch) bools(n int) []bool     { return zeroed(&s.flags, n) }
 func (s *scratch) seen(n int) []bool      { return zeroed(&s.marks, n) }
 func (s *scratch) floats(n int) []float64 { return zeroed(&s.raw, n) }
+func (s *scratch) parts(n int) []float64  { return zeroed(&s.part, n) }
 func (s *scratch) totals(n int) []int64   { return zeroed(&s.total, n) }
 func (s *scratch) singles(n int) []int64  { return zeroed(&s.one, n) }
 

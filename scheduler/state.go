@@ -36,6 +36,7 @@ type state struct {
 	namespaces func(name string) map[string]string
 	nominated  nominations
 	priorities map[int32]int // counted pods by priority
+	trying     bool          // pods are counted to see what would be, and then counted back
 	volumes    *volumes
 
 	// Pods that are alike are looked at once.
@@ -202,12 +203,28 @@ func (s *state) measure(pod *corev1.Pod, node string) *counted {
 
 func (s *state) addCounted(c *counted) {
 	s.pods[c.pod.UID] = c
-	c.group.pods++
+	s.join(c)
 	s.priorities[corehelpers.PodPriority(c.pod)]++
 	if i, known := s.index[c.node]; known {
 		s.count(i, c, 1)
 	} else {
 		s.waitForNode(c)
+	}
+}
+
+// join makes a pod one of its group's, which may have been forgotten since it was looked up.
+func (s *state) join(c *counted) {
+	if s.groups.byKey[c.group.key] != c.group {
+		c.group = s.groupOf(c.pod)
+	}
+	if c.group.pods++; c.group.pods == 1 {
+		s.groups.idle--
+	}
+}
+
+func (s *state) part(c *counted) {
+	if c.group.pods--; c.group.pods == 0 {
+		s.groups.idle++
 	}
 }
 
@@ -229,14 +246,14 @@ func (s *state) removePod(uid types.UID) {
 			delete(s.unresolved, c.node)
 		}
 	}
-	if c.group.pods--; c.group.pods == 0 {
-		s.groups.idle++
-	}
+	s.part(c)
 }
 
 // count adds (1) or takes out (-1) a pod's share of a node.
 func (s *state) count(i int, c *counted, sign int32) {
-	s.changes.note(i)
+	if !s.trying {
+		s.changes.note(i)
+	}
 	s.resources.add(i, c.request, int64(sign))
 	for _, p := range c.ports {
 		if s.ports[i][p] += int(sign); s.ports[i][p] == 0 {

@@ -7,6 +7,7 @@ type domains struct {
 	of      []int32 // node to domain, -1 without the label
 	epochs  []uint32
 	ids     map[string]int32
+	without int    // nodes without the label
 	version uint64 // of the nodes when of was brought up to date
 }
 
@@ -20,7 +21,11 @@ func (s *state) domainsOf(key string) *domains {
 		d = &domains{ids: map[string]int32{}}
 		s.topology[key] = d
 	}
+	d.without = 0
 	for i, node := range s.nodes {
+		if node != nil && !labelled(node, key) {
+			d.without++
+		}
 		if i == len(d.of) {
 			d.of, d.epochs = append(d.of, -1), append(d.epochs, ^uint32(0))
 		}
@@ -32,6 +37,11 @@ func (s *state) domainsOf(key string) *domains {
 	}
 	d.version = s.nodesVersion
 	return d
+}
+
+func labelled(node *corev1.Node, key string) bool {
+	_, ok := node.Labels[key]
+	return ok
 }
 
 func (d *domains) id(node *corev1.Node, key string) int32 {
@@ -122,4 +132,40 @@ func (v *sums) at(i int) (int32, bool) {
 		return 0, false
 	}
 	return v.counts[id], true
+}
+
+// keep gives the nodes that are in a domain with a count of at most so many.
+func (v *sums) keep(nodes []int32, most int32) []int32 {
+	of, counts, n := v.domains.of, v.counts, 0
+	for _, i := range nodes {
+		if id := of[i]; id >= 0 && counts[id] <= most {
+			nodes[n] = i
+			n++
+		}
+	}
+	return nodes[:n]
+}
+
+// keepAbove gives the nodes that are in a domain with a count above 0.
+func (v *sums) keepAbove(nodes []int32) []int32 {
+	of, counts, n := v.domains.of, v.counts, 0
+	for _, i := range nodes {
+		if id := of[i]; id >= 0 && counts[id] > 0 {
+			nodes[n] = i
+			n++
+		}
+	}
+	return nodes[:n]
+}
+
+// drop leaves out the nodes in a domain with a count above 0.
+func (v *sums) drop(nodes []int32) []int32 {
+	of, counts, n := v.domains.of, v.counts, 0
+	for _, i := range nodes {
+		if id := of[i]; id < 0 || counts[id] <= 0 {
+			nodes[n] = i
+			n++
+		}
+	}
+	return nodes[:n]
 }

@@ -1,5 +1,7 @@
 package scheduler
 
+import "slices"
+
 const reasonPorts = "node(s) didn't have free ports for the requested pod ports"
 
 // refusals tell why no node takes a pod.
@@ -17,11 +19,55 @@ type asked struct {
 
 func (s *state) ask(p *placement) asked { return asked{s.hardSpreads(p), s.affinitiesOf(p)} }
 
+// memo is what came of the last pod of a class that no node took. It holds for the next
+// one, until a node changes: thousands of like pods may wait for the same room.
+type memo struct {
+	seq      uint64 // of the log of changes
+	why      *refusals
+	priority int32
+	hopeless string // what preemption came to, for pods of this priority; "" when not tried
+}
+
+// memoOf gives the memo of pods like this one; nil when more than its class decides, or
+// what is remembered is out of date.
+func (s *state) memoOf(p *placement) *memo {
+	if !s.plain(p) || len(s.nominated.node) > 0 {
+		return nil
+	}
+	if p.class.memo.seq != s.changes.seq {
+		p.class.memo = memo{seq: s.changes.seq}
+	}
+	return &p.class.memo
+}
+
+// plain: whether a node takes the pod depends on that node and the pod's class alone.
+func (s *state) plain(p *placement) bool {
+	return p.volumes == nil && (p.shape == plainShape || len(p.shape.hard)+len(p.shape.affinity)+len(p.shape.anti) == 0) &&
+		!slices.ContainsFunc(s.ownedBy(p.group), func(o *ownedTally) bool { return o.kind == ownAntiAffinity })
+}
+
+// refusalsFor gives the reasons of all nodes, as they were found for a like pod if nothing
+// changed since.
+func (s *state) refusalsFor(p *placement) *refusals {
+	m := s.memoOf(p)
+	if m == nil {
+		return s.refusalsOf(p)
+	}
+	if m.why == nil {
+		m.why = s.refusalsOf(p)
+	}
+	return m.why
+}
+
 // refusalsOf asks every node for its reasons.
 func (s *state) refusalsOf(p *placement) *refusals {
 	r := &refusals{counts: map[string]int{}}
 	if p.volumes != nil && p.volumes.refused != "" {
 		r.first = p.volumes.refused
+		return r
+	}
+	if p.static.only != nil && len(p.static.only) == 0 {
+		r.first = "pod affinity terms conflict"
 		return r
 	}
 	a := s.ask(p)
@@ -88,6 +134,9 @@ func (s *state) whyBesideNominated(p *placement, i int) (reasons []string, stuck
 	if len(there) == 0 {
 		return nil, false
 	}
+	before := s.trying
+	s.trying = true
+	defer func() { s.trying = before }()
 	for _, c := range there {
 		s.count(i, c, 1)
 	}

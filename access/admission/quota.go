@@ -46,9 +46,10 @@ func (r *resourceQuota) Validate(ctx context.Context, a *Attributes) error {
 	if len(all) == 0 {
 		return nil
 	}
-	grows := quota.Usage(of, a.Object, r.now())
+	uses := quota.Usage(of, a.Object, r.now())
+	grows := uses
 	if a.Operation == Update {
-		grows = quota.Growth(grows, quota.Usage(of, a.Old, r.now()))
+		grows = quota.Growth(uses, quota.Usage(of, a.Old, r.now()))
 	}
 	var charges []charge
 	for _, o := range all {
@@ -56,7 +57,11 @@ func (r *resourceQuota) Validate(ctx context.Context, a *Attributes) error {
 		if !ok {
 			continue
 		}
-		c, err := r.judge(a, of, q, grows)
+		more := grows
+		if a.Operation == Update && !quota.InScope(q, of, a.Old) {
+			more = uses // it comes under this quota by the change
+		}
+		c, err := r.judge(a, of, q, more)
 		if err != nil {
 			return err
 		}
@@ -73,7 +78,7 @@ func charged(a *Attributes, of schema.GroupResource) bool {
 	case Create:
 		return a.Subresource == ""
 	case Update:
-		return a.Subresource == "resize" && of == quota.Pods || a.Subresource == "" && (of == quota.Services || of == quota.Claims)
+		return of == quota.Pods && (a.Subresource == "" || a.Subresource == "resize") || a.Subresource == "" && (of == quota.Services || of == quota.Claims)
 	}
 	return false
 }
@@ -84,7 +89,7 @@ func (r *resourceQuota) judge(a *Attributes, of schema.GroupResource, q *corev1.
 	if len(names) == 0 || !quota.InScope(q, of, a.Object) {
 		return charge{}, nil
 	}
-	if pod, ok := a.Object.(*corev1.Pod); ok {
+	if pod, ok := a.Object.(*corev1.Pod); ok && a.Operation == Create {
 		if err := quota.Unspecified(pod, q.Status.Hard); err != nil {
 			return charge{}, forbidden(a, fmt.Errorf("failed quota: %s: %v", q.Name, err))
 		}

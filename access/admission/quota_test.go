@@ -100,3 +100,26 @@ func TestQuotaIsNotOverdrawn(t *testing.T) {
 		}
 	}
 }
+
+// A pod that comes under another quota by a change is charged to it, or not changed.
+func TestQuotaByChange(t *testing.T) {
+	r := memory.New()
+	q := newQuota("q", amounts("pods", "1"), amounts("pods", "0"))
+	q.Spec.Scopes = []corev1.ResourceQuotaScope{corev1.ResourceQuotaScopeTerminating}
+	r.Put(quotas, q)
+	step := ResourceQuota(r, func() api.Writer { return &oneByOne{r: r} }, time.Now)
+	second := int64(1)
+	change := func() error {
+		old := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}}
+		a := createPod(old.DeepCopy())
+		a.Operation, a.Old = Update, old
+		a.Object.(*corev1.Pod).Spec.ActiveDeadlineSeconds = &second
+		return step.Validate(t.Context(), a)
+	}
+	if err := change(); err != nil {
+		t.Fatal(err)
+	}
+	if err := change(); err == nil {
+		t.Error("a second pod has come under a quota for one")
+	}
+}

@@ -99,7 +99,11 @@ type binding struct {
 	actions      []admissionv1.ValidationAction
 }
 
+// newBinding gives nil for what is no binding.
 func newBinding(o api.Object) *binding {
+	if o == nil {
+		return nil
+	}
 	b := &binding{name: o.GetName()}
 	switch o := o.(type) {
 	case *admissionv1.ValidatingAdmissionPolicyBinding:

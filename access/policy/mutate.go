@@ -112,7 +112,7 @@ func (c *round) policy(ctx context.Context, p *bound) {
 		}
 		var params []runtime.Object
 		if err == nil {
-			params, err = c.m.p.paramsOf(kind, b, c.r)
+			params, err = c.m.p.paramsOf(ctx, kind, b, c.r)
 		}
 		if err != nil {
 			c.fail(p, b.name, fmt.Errorf("failed to configure binding: %w", err))

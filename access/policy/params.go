@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -34,7 +35,7 @@ func (p *Policies) paramKind(of *policy) (*api.Kind, error) {
 
 // paramsOf gives the parameters with which a policy is evaluated, once with each; one nil
 // for a policy or binding that has none.
-func (p *Policies) paramsOf(k *api.Kind, b *binding, r *match.Request) ([]runtime.Object, error) {
+func (p *Policies) paramsOf(ctx context.Context, k *api.Kind, b *binding, r *match.Request) ([]runtime.Object, error) {
 	ref := b.params
 	if k == nil || ref == nil {
 		return []runtime.Object{nil}, nil
@@ -50,7 +51,7 @@ func (p *Policies) paramsOf(k *api.Kind, b *binding, r *match.Request) ([]runtim
 	case k.Namespaced:
 		namespace = r.Namespace
 	}
-	found, err := p.find(k, b, namespace)
+	found, err := p.find(ctx, k, b, namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func (p *Policies) paramsOf(k *api.Kind, b *binding, r *match.Request) ([]runtim
 	return found, nil
 }
 
-func (p *Policies) find(k *api.Kind, b *binding, namespace string) ([]runtime.Object, error) {
+func (p *Policies) find(ctx context.Context, k *api.Kind, b *binding, namespace string) ([]runtime.Object, error) {
 	stored := k.GroupResource()
 	if k.Stored != nil {
 		stored.Group = k.Stored.Group
@@ -85,8 +86,9 @@ func (p *Policies) find(k *api.Kind, b *binding, namespace string) ([]runtime.Ob
 	}
 	out := make([]runtime.Object, 0, len(all))
 	for _, o := range all {
-		if k.FromStored != nil {
-			o = k.FromStored(o)
+		o, err := p.env.Kinds.View(ctx, k, o)
+		if err != nil {
+			return nil, err
 		}
 		if o.GetObjectKind().GroupVersionKind() != k.GroupVersionKind {
 			o = o.DeepCopyObject().(api.Object)

@@ -75,7 +75,7 @@ func (v validator) policy(ctx context.Context, r *match.Request, p *bound, c *co
 		}
 		var params []runtime.Object
 		if err == nil {
-			params, err = v.p.paramsOf(kind, b, r)
+			params, err = v.p.paramsOf(ctx, kind, b, r)
 		}
 		if err != nil {
 			c.broken(p, b.name, fmt.Errorf("failed to configure binding: %w", err))

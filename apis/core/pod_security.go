@@ -10,6 +10,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+// sysctlName is how a kernel setting may be written: words parted by dots or slashes.
+var sysctlName = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
+
+const maxSysctl = 253
+
 func validateIDs(user, group *int64, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if user != nil {
@@ -57,11 +62,6 @@ func validatePodSecurity(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	}
 	return append(errs, validateProfiles(c.SeccompProfile, c.AppArmorProfile, path)...)
 }
-
-// Names of kernel settings, with dots or slashes between their parts.
-const maxSysctl = 253
-
-var sysctlName = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
 
 func validateProfiles(seccomp *corev1.SeccompProfile, armor *corev1.AppArmorProfile, path *field.Path) field.ErrorList {
 	var errs field.ErrorList

@@ -263,12 +263,13 @@ func validateResize(p, old *corev1.Pod) field.ErrorList {
 // resizable allows changes of cpu and memory only, and none that takes a bound away.
 func resizable(now, old *corev1.ResourceRequirements, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	check := func(now, old corev1.ResourceList, p *field.Path) {
+	check := func(now, old corev1.ResourceList, which string) {
+		p := path.Child(which)
 		for name, q := range old {
 			n, ok := now[name]
 			if slices.Contains(qosResources, name) {
 				if !ok {
-					errs = append(errs, field.Forbidden(p, "resource "+p.String()+" cannot be removed"))
+					errs = append(errs, field.Forbidden(p, "resource "+which+" cannot be removed"))
 				}
 			} else if !ok || n.Cmp(q) != 0 {
 				errs = append(errs, field.Forbidden(path, "only cpu and memory resources are mutable"))
@@ -280,7 +281,7 @@ func resizable(now, old *corev1.ResourceRequirements, path *field.Path) field.Er
 			}
 		}
 	}
-	check(now.Limits, old.Limits, path.Child("limits"))
-	check(now.Requests, old.Requests, path.Child("requests"))
+	check(now.Limits, old.Limits, "limits")
+	check(now.Requests, old.Requests, "requests")
 	return errs
 }

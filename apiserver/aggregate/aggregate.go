@@ -73,14 +73,14 @@ type Aggregator struct {
 	log    *slog.Logger
 	reader api.Reader
 	stored *store.Collection // of APIServices
-	queue  workqueue.TypedRateLimitingInterface[string]
-	local  chan struct{} // the catalog's own kinds have changed
+	local  chan struct{}     // the catalog's own kinds have changed
 
 	publishing sync.Mutex
 
 	mu       sync.Mutex
-	backends map[string]*backend        // by name of the APIService
-	users    map[string]map[string]bool // APIServices by namespace/name of their service
+	queue    workqueue.TypedRateLimitingInterface[string] // of this Run
+	backends map[string]*backend                          // by name of the APIService
+	users    map[string]map[string]bool                   // APIServices by namespace/name of their service
 	seen     map[string]*apiregistrationv1.APIService
 	own      map[schema.GroupVersion]bool // what the catalog answers itself
 }
@@ -95,7 +95,6 @@ func New(cfg Config) (*Aggregator, error) {
 	}
 	a := &Aggregator{
 		cfg: cfg, log: cfg.Log, reader: cfg.Store.Reader(), local: make(chan struct{}, 1),
-		queue:    workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryFirst, retryLast)),
 		backends: map[string]*backend{}, users: map[string]map[string]bool{},
 		seen: map[string]*apiregistrationv1.APIService{},
 	}
@@ -109,7 +108,23 @@ func New(cfg Config) (*Aggregator, error) {
 		}
 	}
 	cfg.Catalog.Follow(a.follow)
+	a.announce()
 	return a, nil
+}
+
+// announce shows what is registered already, as stale: from the first request on it must be
+// known that there is more than what is answered here, or somebody takes a namespace for empty.
+func (a *Aggregator) announce() {
+	found := false
+	for _, obj := range a.reader.List(apiServices, "") {
+		if s, ok := obj.(*apiregistrationv1.APIService); ok && s.Spec.Service != nil {
+			_, err := a.backendOf(s)
+			found = found || err == nil // what is wrong with it, its condition will say
+		}
+	}
+	if found {
+		a.publish()
+	}
 }
 
 // follow notes what is answered here, for register.
@@ -141,6 +156,8 @@ func sameVersions(a, b map[schema.GroupVersion]bool) bool {
 
 // Run follows until ctx ends.
 func (a *Aggregator) Run(ctx context.Context) error {
+	queue := a.begin()
+	defer queue.ShutDown()
 	var group sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	failed := make(chan error, 4)
@@ -156,7 +173,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	start(func(ctx context.Context) error { return a.watch(ctx, slices, a.sliceChanged) })
 	start(a.register)
 	for range workers {
-		group.Go(func() { a.work(ctx) })
+		group.Go(func() { a.work(ctx, queue) })
 	}
 	var err error
 	select {
@@ -164,10 +181,21 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	cancel()
-	a.queue.ShutDown()
+	queue.ShutDown()
 	group.Wait()
 	a.closeAll()
 	return err
+}
+
+// begin makes the queue of a run, and forgets what one before has seen.
+func (a *Aggregator) begin() workqueue.TypedRateLimitingInterface[string] {
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryFirst, retryLast))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.queue = queue
+	clear(a.seen)
+	a.localChanged()
+	return queue
 }
 
 // watch calls changed with each object that comes, changes or goes.
@@ -214,9 +242,10 @@ func (a *Aggregator) apiServiceChanged(obj api.Object, gone bool) {
 	if gone {
 		delete(a.seen, s.Name)
 	}
+	queue := a.queue
 	a.mu.Unlock()
 	if gone || old == nil || old.UID != s.UID || !reflect.DeepEqual(old.Spec, s.Spec) || len(s.Status.Conditions) < len(old.Status.Conditions) {
-		a.queue.Add(s.Name)
+		queue.Add(s.Name)
 	}
 }
 
@@ -240,9 +269,9 @@ func (a *Aggregator) touched(service string) {
 	}
 }
 
-func (a *Aggregator) work(ctx context.Context) {
+func (a *Aggregator) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[string]) {
 	for {
-		name, stop := a.queue.Get()
+		name, stop := queue.Get()
 		if stop {
 			return
 		}
@@ -250,14 +279,14 @@ func (a *Aggregator) work(ctx context.Context) {
 		case ctx.Err() != nil:
 		case err != nil:
 			a.log.Debug("check an APIService", "name", name, "err", err)
-			a.queue.AddRateLimited(name)
+			queue.AddRateLimited(name)
 		default:
-			a.queue.Forget(name)
+			queue.Forget(name)
 			if again {
-				a.queue.AddAfter(name, refresh+rand.N(refresh/10))
+				queue.AddAfter(name, refresh+rand.N(refresh/10))
 			}
 		}
-		a.queue.Done(name)
+		queue.Done(name)
 	}
 }
 
@@ -276,6 +305,9 @@ func (a *Aggregator) sync(ctx context.Context, name string) (again bool, err err
 	b, err := a.backendOf(s)
 	if err != nil {
 		return false, a.setCondition(ctx, name, failed("FailedDiscoveryCheck", err.Error()))
+	}
+	if !b.isShown() {
+		a.publish() // a check takes its time
 	}
 	found := a.check(ctx, b)
 	if ctx.Err() != nil {

@@ -186,13 +186,25 @@ func TestChecks(t *testing.T) {
 	h := newHouse(t)
 	var away atomic.Bool
 	_, ca := h.backend(other(&away))
-	h.register(h.pki.CA.PEM)
-	h.condition(wardle, "False FailedDiscoveryCheck: failing or missing response from https://sample.wardle.svc:443/apis/wardle.example.com/v1alpha1: Get \"https://sample.wardle.svc:443/apis/wardle.example.com/v1alpha1\": tls: failed to verify certificate")
-	away.Store(true)
-	patch := fmt.Sprintf(`{"spec":{"caBundle":%q}}`, base64.StdEncoding.EncodeToString(ca))
-	if code, body, _ := h.do("PATCH", "/apis/apiregistration.k8s.io/v1/apiservices/"+wardle, patch, "Content-Type", "application/merge-patch+json"); code != http.StatusOK {
-		t.Fatalf("%d %s", code, body)
+	h.register([]byte("none"))
+	h.condition(wardle, "False FailedDiscoveryCheck: unable to load root certificates")
+	trust := func(ca []byte) {
+		t.Helper()
+		patch := fmt.Sprintf(`{"spec":{"caBundle":%q}}`, base64.StdEncoding.EncodeToString(ca))
+		if code, body, _ := h.do("PATCH", "/apis/apiregistration.k8s.io/v1/apiservices/"+wardle, patch, "Content-Type", "application/merge-patch+json"); code != http.StatusOK {
+			t.Fatalf("%d %s", code, body)
+		}
 	}
+	trust(h.pki.CA.PEM)
+	h.condition(wardle, "False FailedDiscoveryCheck: failing or missing response from https://sample.wardle.svc:443/apis/wardle.example.com/v1alpha1: Get \"https://sample.wardle.svc:443/apis/wardle.example.com/v1alpha1\": tls: failed to verify certificate")
+	if code, _, _ := h.do("GET", flunders, ""); code != http.StatusServiceUnavailable {
+		t.Errorf("what was never reached answers %d", code)
+	}
+	if _, body, _ := h.do("GET", "/apis", ""); !strings.Contains(body, "wardle.example.com") {
+		t.Error("what was never reached is not announced")
+	}
+	away.Store(true)
+	trust(ca)
 	h.condition(wardle, "False FailedDiscoveryCheck: failing or missing response from https://sample.wardle.svc:443/apis/wardle.example.com/v1alpha1: bad status from https://sample.wardle.svc:443/apis/wardle.example.com/v1alpha1: 500")
 	away.Store(false)
 	h.condition(wardle, "True Passed")

@@ -37,6 +37,7 @@ type backend struct {
 	reference reference
 	trust     [sha256.Size]byte // of the CA bundle and whether it is looked at
 	transport *http.Transport
+	broken    error // why it can never be reached
 
 	mu        sync.Mutex
 	spec      apiregistrationv1.APIServiceSpec // the priorities in use
@@ -65,9 +66,7 @@ func (a *Aggregator) backendOf(s *apiregistrationv1.APIService) (*backend, error
 		a: a, name: s.Name, gv: schema.GroupVersion{Group: s.Spec.Group, Version: s.Spec.Version},
 		reference: ref, trust: trust, spec: *s.Spec.DeepCopy(),
 	}
-	if err := b.connectBy(s); err != nil {
-		return nil, err
-	}
+	b.connectBy(s)
 	a.backends[s.Name] = b
 	if a.users[ref.key()] == nil {
 		a.users[ref.key()] = map[string]bool{}
@@ -82,7 +81,7 @@ func trustOf(s *apiregistrationv1.APIService) [sha256.Size]byte {
 
 // connectBy makes the transport. The name in the URL is the service's; which endpoint it is
 // gets decided when a connection is made.
-func (b *backend) connectBy(s *apiregistrationv1.APIService) error {
+func (b *backend) connectBy(s *apiregistrationv1.APIService) {
 	conf := &tls.Config{
 		MinVersion: tls.VersionTLS12, ServerName: b.reference.host(), GetClientCertificate: b.a.cfg.ClientCertificate,
 		InsecureSkipVerify: s.Spec.InsecureSkipTLSVerify, //nolint:gosec // what the APIService asks for
@@ -90,7 +89,7 @@ func (b *backend) connectBy(s *apiregistrationv1.APIService) error {
 	if len(s.Spec.CABundle) > 0 {
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(s.Spec.CABundle) {
-			return errors.New("unable to load root certificates: unable to parse bytes as PEM block")
+			b.broken = errors.New("unable to load root certificates: unable to parse bytes as PEM block") // and trusts nobody
 		}
 	}
 	b.transport = &http.Transport{
@@ -98,7 +97,6 @@ func (b *backend) connectBy(s *apiregistrationv1.APIService) error {
 		MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: idleTimeout, DisableCompression: true,
 		HTTP2: &http.HTTP2Config{SendPingTimeout: pingInterval, PingTimeout: pingTimeout},
 	}
-	return nil
 }
 
 func (b *backend) dial(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -150,6 +148,12 @@ func (b *backend) isAvailable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.available
+}
+
+func (b *backend) isShown() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.shown != nil
 }
 
 // drop forgets the backend of an APIService that is gone or has become local.

@@ -53,6 +53,9 @@ func failed(reason, message string) apiregistrationv1.APIServiceCondition {
 
 // check finds out whether a backend is there and what it serves.
 func (a *Aggregator) check(ctx context.Context, b *backend) finding {
+	if b.broken != nil {
+		return finding{condition: failed("FailedDiscoveryCheck", b.broken.Error())}
+	}
 	if _, why := resolve(a.reader, b.reference); why != nil {
 		return finding{condition: failed(why.reason, why.message)}
 	}

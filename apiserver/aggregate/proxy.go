@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/httpstream"
@@ -40,6 +41,18 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.UseLocationHost = true
 	h.RejectForwardingRedirects = true
 	h.ServeHTTP(w, out)
+}
+
+// suspicion is how long after a request that failed its backend is checked; further ones
+// in that time cause no more.
+const suspicion = 200 * time.Millisecond
+
+func (a *Aggregator) suspect(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.queue != nil {
+		a.queue.AddAfter(name, suspicion)
+	}
 }
 
 // auditHeader ties the logs of both servers together.
@@ -110,8 +123,11 @@ func (r responder) Error(w http.ResponseWriter, req *http.Request, err error) {
 	case errors.As(err, &status):
 		http.Error(w, status.Error(), int(status.ErrStatus.Code))
 		return
+	case errors.Is(err, context.DeadlineExceeded):
+		http.Error(w, "the service did not answer in time", http.StatusGatewayTimeout)
+		return
 	case !errors.Is(err, context.Canceled):
-		r.b.a.queue.Add(r.b.name) // is it still there?
+		r.b.a.suspect(r.b.name) // is it still there?
 	}
 	http.Error(w, "error trying to reach service: "+err.Error(), http.StatusServiceUnavailable)
 }

@@ -69,7 +69,10 @@ func (v *Versions) Equivalents(k *api.Kind) []*api.Kind {
 func (v *Versions) Find(gvk schema.GroupVersionKind) *api.Kind { return v.index().kinds[gvk] }
 
 // Convert gives an object, which may be changed, as another of its kind's Equivalents.
-func (v *Versions) Convert(_ context.Context, obj api.Object, from, to *api.Kind) (api.Object, error) {
+func (v *Versions) Convert(ctx context.Context, obj api.Object, from, to *api.Kind) (api.Object, error) {
+	if from.Custom != nil {
+		return from.Custom.Convert(ctx, obj, to.GroupVersion())
+	}
 	if from.ToStored != nil {
 		obj = from.ToStored(obj)
 	}
@@ -79,8 +82,32 @@ func (v *Versions) Convert(_ context.Context, obj api.Object, from, to *api.Kind
 	return obj, nil
 }
 
-// Tidy brings an object that admission changed into form: with its defaults.
+// View gives a stored object as the kind; it is read-only.
+func (v *Versions) View(ctx context.Context, k *api.Kind, stored api.Object) (api.Object, error) {
+	if k.Custom == nil {
+		if k.FromStored != nil {
+			return k.FromStored(stored), nil
+		}
+		return stored, nil
+	}
+	if k.Custom.Own(stored) {
+		return stored, nil
+	}
+	all, err := k.Custom.View(ctx, []api.Object{stored})
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// Tidy brings an object that admission changed into form: without fields that are none,
+// and with its defaults.
 func (v *Versions) Tidy(k *api.Kind, obj api.Object) error {
+	if k.Custom != nil {
+		if _, err := k.Custom.Admit(obj); err != nil { // what it does not know, it drops
+			return err
+		}
+	}
 	k.Default(obj)
 	return nil
 }

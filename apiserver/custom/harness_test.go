@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/proa-dev/proa/access"
+	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/apiextensions"
 	"github.com/proa-dev/proa/apiserver"
@@ -54,18 +55,25 @@ func newHouse(t testing.TB, resolve convert.Resolve) *house {
 }
 
 func openHouse(t testing.TB, dir string, resolve convert.Resolve) *house {
+	return openHouseWith(t, dir, resolve, apiextensions.Kinds, func(api.Reader, *catalog.Catalog, func() *apiserver.Server) admission.Chain { return nil })
+}
+
+// openHouseWith is openHouse with more kinds, and admission.
+func openHouseWith(t testing.TB, dir string, resolve convert.Resolve, kinds []*api.Kind, chain func(api.Reader, *catalog.Catalog, func() *apiserver.Server) admission.Chain) *house {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(writer{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s, err := store.Open(t.Context(), store.Config{Dir: dir, Log: slog.New(slog.DiscardHandler)})
 	check(t, err)
-	for _, k := range apiextensions.Kinds {
+	for _, k := range kinds {
 		_, err := s.Serve(t.Context(), k)
 		check(t, err)
 	}
-	list := catalog.New(apiextensions.Kinds)
+	list := catalog.New(kinds)
 	env := &api.Env{Reader: s.Reader()}
-	server, err := apiserver.New(apiserver.Config{
-		Store: s, Catalog: list, Env: env, Scheme: scheme.Scheme, Authenticator: nobody{}, Authorizer: everything{}, Log: log,
+	var server *apiserver.Server
+	server, err = apiserver.New(apiserver.Config{
+		Admission: chain(s.Reader(), list, func() *apiserver.Server { return server }),
+		Store:     s, Catalog: list, Env: env, Scheme: scheme.Scheme, Authenticator: nobody{}, Authorizer: everything{}, Log: log,
 		Discovery: discovery.New(list, "127.0.0.1:6443"), OpenAPI: openapi.New(list),
 	})
 	check(t, err)

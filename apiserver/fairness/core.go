@@ -35,14 +35,13 @@ type core struct {
 
 // level is the state of a priority level.
 type level struct {
-	plan     levelPlan
-	used     int // seats
-	running  int // requests
-	waiting  int // requests
-	queues   []queue
-	now      float64 // virtual time of the last dispatch
-	retired  bool    // no longer configured: drains
-	counters Counters
+	plan    levelPlan
+	used    int // seats
+	running int // requests
+	waiting int // requests
+	queues  []queue
+	now     float64 // virtual time of the last dispatch
+	retired bool    // no longer configured: drains
 }
 
 // queue is one of a level's.
@@ -61,6 +60,15 @@ type ticket struct {
 	ready   chan struct{} // closed when a waiting one may go on; nil when it never waited
 	running bool
 }
+
+// refusal is why a request neither runs nor waits.
+type refusal int
+
+const (
+	admitted refusal = iota
+	noSeats
+	queueFull
+)
 
 func newCore(seats int) *core { return &core{seats: seats, spare: seats, byName: map[string]*level{}} }
 
@@ -130,35 +138,32 @@ func (c *core) give(l *level, n int) {
 }
 
 // arrive places a request: it runs, waits (ready is set), or is refused (nil).
-func (c *core) arrive(l *level, hash uint64, n int, now time.Time) (*ticket, string) {
+func (c *core) arrive(l *level, hash uint64, n int, now time.Time) (*ticket, refusal) {
 	t := &ticket{level: l, queue: -1, seats: n}
 	if l.plan.queuing {
 		t.queue = l.pick(hash)
 	}
 	if (l.waiting == 0 || !l.plan.queuing) && c.take(l, n) {
 		l.start(t, now)
-		return t, ""
+		return t, admitted
 	}
 	if t.queue < 0 {
-		l.counters.RejectedLimit++
-		return nil, "concurrency-limit"
+		return nil, noSeats
 	}
 	q := &l.queues[t.queue]
 	if len(q.waiting) >= l.plan.length {
-		l.counters.RejectedFull++
-		return nil, "queue-full"
+		return nil, queueFull
 	}
 	t.ready = make(chan struct{})
 	q.waiting = append(q.waiting, t)
 	l.waiting++
 	c.dispatch(now) // others of this level may wait for a wider place than this one needs
-	return t, ""
+	return t, admitted
 }
 
 // start lets a request run whose seats are taken.
 func (l *level) start(t *ticket, now time.Time) {
 	t.started, t.running = now, true
-	l.counters.Dispatched++
 	if t.queue < 0 {
 		return
 	}

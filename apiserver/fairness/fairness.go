@@ -12,6 +12,7 @@ import (
 	"context"
 	"hash/maphash"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,8 +47,29 @@ type Fairness struct {
 	seed maphash.Seed
 	plan atomic.Pointer[plan]
 
-	mu   sync.Mutex
-	core *core
+	mu      sync.Mutex
+	core    *core
+	counted map[string]*counters // by schema
+}
+
+// counters are of a schema; they outlive the plan.
+type counters struct {
+	level                                    string
+	dispatched, limit, full, late, cancelled atomic.Int64
+	waits                                    [len(Waits) + 1]atomic.Int64 // requests by how long they waited
+	waiting                                  atomic.Int64                 // ns, in all
+}
+
+// Waits are the upper bounds, in seconds, by which waiting times are told apart.
+var Waits = [...]float64{0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30}
+
+func (c *counters) waited(d time.Duration) {
+	i := 0
+	for i < len(Waits) && d.Seconds() > Waits[i] {
+		i++
+	}
+	c.waits[i].Add(1)
+	c.waiting.Add(int64(d))
 }
 
 // New makes one.
@@ -58,7 +80,7 @@ func New(cfg Config) *Fairness {
 	if cfg.Wait <= 0 {
 		cfg.Wait = DefaultWait
 	}
-	f := &Fairness{wait: cfg.Wait, seed: maphash.MakeSeed(), core: newCore(cfg.Seats)}
+	f := &Fairness{wait: cfg.Wait, seed: maphash.MakeSeed(), core: newCore(cfg.Seats), counted: map[string]*counters{}}
 	p, _ := compile(append(flowcontrol.MandatorySchemas(), flowcontrol.SuggestedSchemas()...),
 		append(flowcontrol.MandatoryLevels(), flowcontrol.SuggestedLevels()...), cfg.Seats)
 	f.use(p)
@@ -70,6 +92,18 @@ func (f *Fairness) use(p *plan) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.core.configure(p)
+	for name := range f.counted {
+		if !slices.ContainsFunc(p.schemas, func(s *flowSchema) bool { return s.name == name }) {
+			delete(f.counted, name)
+		}
+	}
+	for _, s := range p.schemas {
+		if f.counted[s.name] == nil {
+			f.counted[s.name] = &counters{}
+		}
+		f.counted[s.name].level = s.level
+		s.counters = f.counted[s.name]
+	}
 	f.plan.Store(p)
 	f.core.dispatch(time.Now())
 }
@@ -111,23 +145,32 @@ func (f *Fairness) Admit(ctx context.Context, a *access.Attributes, seats int, h
 		f.mu.Unlock()
 		return Place{}, tooMany()
 	}
-	h[SchemaHeader], h[LevelHeader] = []string{s.uid}, []string{l.plan.uid}
-	t, _ := f.core.arrive(l, hash, max(seats, 1), now)
+	h[SchemaHeader], h[LevelHeader] = s.uid, l.plan.uid
+	t, why := f.core.arrive(l, hash, max(seats, 1), now)
 	waits := t != nil && !t.running
 	f.mu.Unlock()
 	switch {
+	case t == nil && why == queueFull:
+		s.counters.full.Add(1)
+		return Place{}, tooMany()
 	case t == nil:
+		s.counters.limit.Add(1)
 		return Place{}, tooMany()
 	case waits:
-		if err := f.await(ctx, t); err != nil {
+		err := f.await(ctx, t, s.counters)
+		s.counters.waited(time.Since(now))
+		if err != nil {
 			return Place{}, err
 		}
+	default:
+		s.counters.waits[0].Add(1)
 	}
+	s.counters.dispatched.Add(1)
 	return Place{f, t}, nil
 }
 
 // await waits for a place.
-func (f *Fairness) await(ctx context.Context, t *ticket) error {
+func (f *Fairness) await(ctx context.Context, t *ticket, n *counters) error {
 	limit := time.NewTimer(f.wait)
 	defer limit.Stop()
 	var err error
@@ -144,7 +187,11 @@ func (f *Fairness) await(ctx context.Context, t *ticket) error {
 	if t.running { // it came at the same moment
 		return nil
 	}
-	t.level.counters.RejectedTime++
+	if ctx.Err() != nil {
+		n.cancelled.Add(1)
+	} else {
+		n.late.Add(1)
+	}
 	f.core.leave(t, time.Now())
 	return err
 }
@@ -153,16 +200,13 @@ func tooMany() error {
 	return apierrors.NewTooManyRequests("Too many requests, please try again later.", 1)
 }
 
-// Counters are what happened at a level since the start.
-type Counters struct{ Dispatched, RejectedLimit, RejectedFull, RejectedTime int64 }
-
 // Level is the state of a priority level, for metrics.
 type Level struct {
-	Name                   string
-	Exempt                 bool
-	Nominal, Reserved      int // seats
-	Used, Running, Waiting int // seats; requests
-	Counters               Counters
+	Name                    string
+	Nominal, Reserved, Most int // seats
+	Used, Running, Waiting  int // seats; requests
+	Queues                  int // that hold or run any
+	Retired                 bool
 }
 
 // Levels gives the state of all levels.
@@ -171,7 +215,40 @@ func (f *Fairness) Levels() []Level {
 	defer f.mu.Unlock()
 	out := make([]Level, 0, len(f.core.levels))
 	for _, l := range f.core.levels {
-		out = append(out, Level{l.plan.name, l.plan.exempt, l.plan.nominal, l.plan.reserved, l.used, l.running, l.waiting, l.counters})
+		most := min(l.plan.most, f.core.seats)
+		active := 0
+		for i := range l.queues {
+			if q := &l.queues[i]; q.used > 0 || len(q.waiting) > 0 {
+				active++
+			}
+		}
+		out = append(out, Level{l.plan.name, l.plan.nominal, l.plan.reserved, most, l.used, l.running, l.waiting, active, l.retired})
+	}
+	return out
+}
+
+// Schema says what became of the requests of a flow schema since it exists, for metrics.
+type Schema struct {
+	Name, Level                                                      string
+	Dispatched, RejectedLimit, RejectedFull, RejectedTime, Cancelled int64
+	Waits                                                            [len(Waits) + 1]int64 // each bound's own, then the rest
+	Waiting                                                          time.Duration         // in all
+}
+
+// Schemas gives those of all schemas.
+func (f *Fairness) Schemas() []Schema {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]Schema, 0, len(f.counted))
+	for name, n := range f.counted {
+		one := Schema{
+			Name: name, Level: n.level, Dispatched: n.dispatched.Load(), RejectedLimit: n.limit.Load(), RejectedFull: n.full.Load(),
+			RejectedTime: n.late.Load(), Cancelled: n.cancelled.Load(), Waiting: time.Duration(n.waiting.Load()),
+		}
+		for i := range n.waits {
+			one.Waits[i] = n.waits[i].Load()
+		}
+		out = append(out, one)
 	}
 	return out
 }

@@ -19,10 +19,12 @@ type plan struct {
 
 // flowSchema says which requests are its own, and where they go.
 type flowSchema struct {
-	name, uid, level string
-	precedence       int32
-	byUser, byNS     bool
-	rules            []rule
+	name, level  string
+	uid          []string // as a header has it
+	precedence   int32
+	byUser, byNS bool
+	rules        []rule
+	counters     *counters
 }
 
 // rule is one of a schema's: who, and what.
@@ -57,7 +59,8 @@ func (s set) has(v string) bool { return s.all || slices.Contains(s.values, v) }
 
 // levelPlan is what a priority level may have.
 type levelPlan struct {
-	name, uid               string
+	name                    string
+	uid                     []string // as a header has it
 	exempt, queuing         bool
 	nominal, reserved, most int // seats: its own; those never lent; the most with borrowed ones
 	queues, hand, length    int
@@ -98,7 +101,7 @@ func shares(l *flowcontrolv1.PriorityLevelConfiguration) int32 {
 }
 
 func compileLevel(l *flowcontrolv1.PriorityLevelConfiguration, total float64, seats int) *levelPlan {
-	p := &levelPlan{name: l.Name, uid: string(l.UID), exempt: l.Spec.Limited == nil, most: math.MaxInt32}
+	p := &levelPlan{name: l.Name, uid: []string{string(l.UID)}, exempt: l.Spec.Limited == nil, most: math.MaxInt32}
 	if total > 0 {
 		p.nominal = int(math.Ceil(float64(seats) * float64(shares(l)) / total))
 	}
@@ -122,7 +125,7 @@ func compileLevel(l *flowcontrolv1.PriorityLevelConfiguration, total float64, se
 }
 
 func compileSchema(s *flowcontrolv1.FlowSchema) *flowSchema {
-	out := &flowSchema{name: s.Name, uid: string(s.UID), level: s.Spec.PriorityLevelConfiguration.Name, precedence: s.Spec.MatchingPrecedence}
+	out := &flowSchema{name: s.Name, uid: []string{string(s.UID)}, level: s.Spec.PriorityLevelConfiguration.Name, precedence: s.Spec.MatchingPrecedence}
 	if m := s.Spec.DistinguisherMethod; m != nil {
 		out.byUser = m.Type == flowcontrolv1.FlowDistinguisherMethodByUserType
 		out.byNS = m.Type == flowcontrolv1.FlowDistinguisherMethodByNamespaceType

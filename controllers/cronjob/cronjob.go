@@ -47,10 +47,7 @@ func New(deps loop.Deps) (*Controller, error) {
 		return nil, err
 	}
 	c.Loop = loop.New("cronjob", deps, c.reconcile)
-	c.Watch(batch.CronJobs().Informer(), func(obj any) []loop.Key {
-		k, _ := loop.KeyOf(obj)
-		return []loop.Key{k}
-	})
+	c.Watch(batch.CronJobs().Informer(), loop.Self)
 	c.Watch(c.jobs, func(obj any) []loop.Key {
 		j, ok := obj.(*batchv1.Job)
 		if !ok {

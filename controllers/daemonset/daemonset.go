@@ -51,22 +51,14 @@ func New(deps loop.Deps) (*Controller, error) {
 		history: &revision.History{Kind: kind, Client: deps.Client, Revisions: apps.ControllerRevisions().Informer(), Label: appsv1.DefaultDaemonSetUniqueLabelKey},
 	}
 	c.Loop = loop.New("daemonset", deps, c.reconcile)
-	c.owned = &loop.Owned{
-		Kind: kind, Client: deps.Client, Pods: core.Pods().Informer(), Pending: loop.NewPending(deps.Clock.Now),
-		Add: c.Add, Matching: c.matching,
-	}
 	if err := loop.IndexByController(c.history.Revisions); err != nil {
 		return nil, err
 	}
-	pods, err := c.owned.Watch()
-	if err != nil {
+	var err error
+	if c.owned, err = loop.Own(c.Loop, deps, kind, c.matching); err != nil {
 		return nil, err
 	}
-	c.Handle(c.owned.Pods, pods)
-	c.Watch(apps.DaemonSets().Informer(), func(obj any) []loop.Key {
-		k, _ := loop.KeyOf(obj)
-		return []loop.Key{k}
-	})
+	c.Watch(apps.DaemonSets().Informer(), loop.Self)
 	c.Watch(c.history.Revisions, func(obj any) []loop.Key {
 		r, ok := obj.(*appsv1.ControllerRevision)
 		if !ok {
@@ -108,13 +100,7 @@ func (c *Controller) matching(pod *corev1.Pod) []loop.Key {
 	if err != nil {
 		return nil // the lister reads a map; it has no errors
 	}
-	var keys []loop.Key
-	for _, ds := range sets {
-		if s, err := metav1.LabelSelectorAsSelector(ds.Spec.Selector); err == nil && !s.Empty() && s.Matches(labels.Set(pod.Labels)) {
-			keys = append(keys, loop.Key{Namespace: ds.Namespace, Name: ds.Name})
-		}
-	}
-	return keys
+	return loop.Selecting(pod, sets, func(ds *appsv1.DaemonSet) *metav1.LabelSelector { return ds.Spec.Selector })
 }
 
 func (c *Controller) reconcile(ctx context.Context, key loop.Key) error {

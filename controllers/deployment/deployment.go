@@ -49,10 +49,7 @@ func New(deps loop.Deps) (*Controller, error) {
 		return nil, err
 	}
 	c.Loop = loop.New("deployment", deps, c.reconcile)
-	c.Watch(apps.Deployments().Informer(), func(obj any) []loop.Key {
-		k, _ := loop.KeyOf(obj)
-		return []loop.Key{k}
-	})
+	c.Watch(apps.Deployments().Informer(), loop.Self)
 	c.Watch(c.sets, c.owners)
 	c.Handle(c.sets, cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
 		if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {

@@ -46,10 +46,7 @@ func New(deps loop.Deps) (*Controller, error) {
 		deployments: apps.Deployments().Lister(), statefuls: apps.StatefulSets().Lister(),
 	}
 	c.Loop = loop.New("disruption", deps, c.reconcile)
-	c.Watch(budgets.Informer(), func(obj any) []loop.Key {
-		k, _ := loop.KeyOf(obj)
-		return []loop.Key{k}
-	})
+	c.Watch(budgets.Informer(), loop.Self)
 	c.Watch(core.Pods().Informer(), c.ofPod)
 	c.Needs(core.ReplicationControllers().Informer(), apps.ReplicaSets().Informer(), apps.Deployments().Informer(), apps.StatefulSets().Informer())
 	return c, nil

@@ -39,12 +39,8 @@ func New(deps loop.Deps) (*Controller, error) {
 	core := deps.Informers.Core().V1()
 	c := &Controller{deps: deps, services: core.Services().Lister(), pods: core.Pods().Lister(), endpoints: core.Endpoints().Lister()}
 	c.Loop = loop.New("endpoints", deps, c.reconcile)
-	key := func(obj any) []loop.Key {
-		k, _ := loop.KeyOf(obj)
-		return []loop.Key{k}
-	}
-	c.Watch(core.Services().Informer(), key)
-	c.Watch(core.Endpoints().Informer(), key)
+	c.Watch(core.Services().Informer(), loop.Self)
+	c.Watch(core.Endpoints().Informer(), loop.Self)
 	c.Watch(core.Pods().Informer(), c.ofPod)
 	return c, nil
 }

@@ -54,10 +54,7 @@ func New(deps loop.Deps) (*Controller, error) {
 		return nil, fmt.Errorf("endpointslice: %w", err)
 	}
 	c.Loop = loop.New("endpointslice", deps, c.reconcile)
-	c.Watch(services.Informer(), func(obj any) []loop.Key {
-		k, _ := loop.KeyOf(obj)
-		return []loop.Key{k}
-	})
+	c.Watch(services.Informer(), loop.Self)
 	c.Handle(pods.Informer(), cache.ResourceEventHandlerFuncs{
 		AddFunc: func(obj any) { c.podChanged(nil, obj.(*corev1.Pod)) },
 		UpdateFunc: func(old, obj any) {

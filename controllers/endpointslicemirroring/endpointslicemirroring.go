@@ -40,18 +40,14 @@ func New(deps loop.Deps) (*Controller, error) {
 	core, slices := deps.Informers.Core().V1(), deps.Informers.Discovery().V1().EndpointSlices()
 	c := &Controller{deps: deps, endpoints: core.Endpoints().Lister(), services: core.Services().Lister(), slices: slices.Lister()}
 	c.Loop = loop.New("endpointslicemirroring", deps, c.reconcile)
-	self := func(obj any) []loop.Key {
-		k, _ := loop.KeyOf(obj)
-		return []loop.Key{k}
-	}
-	c.Watch(core.Endpoints().Informer(), self)
+	c.Watch(core.Endpoints().Informer(), loop.Self)
 	c.Watch(core.Services().Informer(), func(obj any) []loop.Key {
 		if s, ok := obj.(*corev1.Service); ok && len(s.Spec.Selector) > 0 {
 			if _, err := c.endpoints.Endpoints(s.Namespace).Get(s.Name); err == nil && len(c.mirrored(loop.Key{Namespace: s.Namespace, Name: s.Name})) == 0 {
 				return nil // by far the most: their slices are another loop's
 			}
 		}
-		return self(obj)
+		return loop.Self(obj)
 	})
 	c.Watch(slices.Informer(), func(obj any) []loop.Key {
 		s, ok := obj.(*discoveryv1.EndpointSlice)

@@ -52,19 +52,11 @@ func New(deps loop.Deps) (*Controller, error) {
 	jobs, pods := deps.Informers.Batch().V1().Jobs(), deps.Informers.Core().V1().Pods()
 	c := &Controller{deps: deps, jobs: jobs.Lister(), pods: pods.Lister(), recorder: deps.Recorder("job-controller")}
 	c.Loop = loop.New("job", deps, c.reconcile)
-	c.owned = &loop.Owned{
-		Kind: kind, Client: deps.Client, Pods: pods.Informer(), Pending: loop.NewPending(deps.Clock.Now),
-		Add: c.Add, Matching: c.matching,
-	}
-	handler, err := c.owned.Watch()
-	if err != nil {
+	var err error
+	if c.owned, err = loop.Own(c.Loop, deps, kind, c.matching); err != nil {
 		return nil, err
 	}
-	c.Handle(pods.Informer(), handler)
-	c.Watch(jobs.Informer(), func(obj any) []loop.Key {
-		k, _ := loop.KeyOf(obj)
-		return []loop.Key{k}
-	})
+	c.Watch(jobs.Informer(), loop.Self)
 	c.Handle(jobs.Informer(), cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
 		if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 			obj = tombstone.Obj
@@ -90,13 +82,7 @@ func (c *Controller) matching(pod *corev1.Pod) []loop.Key {
 	if err != nil {
 		return nil // the lister reads a map; it has no errors
 	}
-	var keys []loop.Key
-	for _, j := range jobs {
-		if s, err := metav1.LabelSelectorAsSelector(j.Spec.Selector); err == nil && !s.Empty() && s.Matches(labels.Set(pod.Labels)) {
-			keys = append(keys, loop.Key{Namespace: j.Namespace, Name: j.Name})
-		}
-	}
-	return keys
+	return loop.Selecting(pod, jobs, func(j *batchv1.Job) *metav1.LabelSelector { return j.Spec.Selector })
 }
 
 func (c *Controller) reconcile(ctx context.Context, key loop.Key) error {

@@ -77,6 +77,14 @@ func KeyOf(obj any) (Key, bool) {
 	return Key{m.GetNamespace(), m.GetName()}, true
 }
 
+// Self is the key of an object alone, for Watch.
+func Self(obj any) []Key {
+	if k, ok := KeyOf(obj); ok {
+		return []Key{k}
+	}
+	return nil
+}
+
 // Waits between attempts on a key that fails.
 const (
 	firstRetry = 5 * time.Millisecond

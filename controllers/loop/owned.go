@@ -26,11 +26,32 @@ type Owned struct {
 	Adoptable func(*corev1.Pod) bool
 }
 
-// Watch makes the pods findable by owner and gives the handler of their events.
-func (o *Owned) Watch() (cache.ResourceEventHandler, error) {
+// Own makes a loop hear of the pods of its objects, and of those they would adopt.
+func Own(l *Loop[Key], deps Deps, kind schema.GroupVersionKind, matching func(*corev1.Pod) []Key) (*Owned, error) {
+	o := &Owned{
+		Kind: kind, Client: deps.Client, Pods: deps.Informers.Core().V1().Pods().Informer(), Pending: NewPending(deps.Clock.Now),
+		Add: l.Add, Matching: matching,
+	}
 	if err := IndexByController(o.Pods); err != nil {
 		return nil, err
 	}
+	l.Handle(o.Pods, o.handler())
+	return o, nil
+}
+
+// Selecting gives the keys of those owners of a list whose selector matches a pod.
+func Selecting[T metav1.Object](pod *corev1.Pod, owners []T, selector func(T) *metav1.LabelSelector) []Key {
+	var keys []Key
+	for _, o := range owners {
+		if s, err := metav1.LabelSelectorAsSelector(selector(o)); err == nil && !s.Empty() && s.Matches(labels.Set(pod.Labels)) {
+			keys = append(keys, Key{o.GetNamespace(), o.GetName()})
+		}
+	}
+	return keys
+}
+
+// handler turns events of pods into keys of owners.
+func (o *Owned) handler() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(obj any) {
 			if pod, ok := obj.(*corev1.Pod); ok {
@@ -59,7 +80,7 @@ func (o *Owned) Watch() (cache.ResourceEventHandler, error) {
 				o.gone(pod)
 			}
 		},
-	}, nil
+	}
 }
 
 func (o *Owned) changed(pod *corev1.Pod) {

@@ -17,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/proa-dev/proa/controllers/loop"
@@ -46,19 +45,12 @@ func NewReplicationControllers(deps loop.Deps) (*Controller, error) {
 func newFor(deps loop.Deps, from source) (*Controller, error) {
 	c := &Controller{deps: deps, source: from, recorder: deps.Recorder(from.name + "-controller")}
 	c.Loop = loop.New(from.name, deps, c.reconcile)
-	c.owned = &loop.Owned{
-		Kind: from.kind, Client: deps.Client, Pods: deps.Informers.Core().V1().Pods().Informer(), Pending: loop.NewPending(deps.Clock.Now),
-		Add: c.Add, Matching: c.matching, Adoptable: func(pod *corev1.Pod) bool { return !loop.Ended(pod) },
-	}
-	pods, err := c.owned.Watch()
-	if err != nil {
+	var err error
+	if c.owned, err = loop.Own(c.Loop, deps, from.kind, c.matching); err != nil {
 		return nil, err
 	}
-	c.Handle(c.owned.Pods, pods)
-	c.Watch(from.informer, func(obj any) []loop.Key {
-		k, _ := loop.KeyOf(obj)
-		return []loop.Key{k}
-	})
+	c.owned.Adoptable = func(pod *corev1.Pod) bool { return !loop.Ended(pod) }
+	c.Watch(from.informer, loop.Self)
 	return c, nil
 }
 
@@ -67,13 +59,7 @@ func (c *Controller) Run(ctx context.Context) error { return c.Loop.Run(ctx, 5) 
 
 // matching are the sets whose selector matches a pod.
 func (c *Controller) matching(pod *corev1.Pod) []loop.Key {
-	var keys []loop.Key
-	for _, rs := range c.source.list(pod.Namespace) {
-		if s, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector); err == nil && !s.Empty() && s.Matches(labels.Set(pod.Labels)) {
-			keys = append(keys, loop.Key{Namespace: rs.Namespace, Name: rs.Name})
-		}
-	}
-	return keys
+	return loop.Selecting(pod, c.source.list(pod.Namespace), func(rs *appsv1.ReplicaSet) *metav1.LabelSelector { return rs.Spec.Selector })
 }
 
 func (c *Controller) reconcile(ctx context.Context, key loop.Key) error {

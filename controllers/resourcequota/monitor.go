@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -184,7 +185,11 @@ func (c *Controller) changed(of schema.GroupResource, old, obj any) {
 	now := c.deps.Clock.Now()
 	was, is := quota.Usage(of, old, now), quota.Usage(of, obj, now)
 	same := of != quota.Claims && len(quota.Growth(is, was)) == 0 && len(quota.Growth(was, is)) == 0
+	before, _ := old.(*corev1.Pod)
 	pod, _ := obj.(*corev1.Pod)
+	if before != nil && pod != nil { // what moves a pod from one scope to another
+		same = same && apiequality.Semantic.DeepEqual(before.Spec.ActiveDeadlineSeconds, pod.Spec.ActiveDeadlineSeconds)
+	}
 	for _, k := range keys {
 		if !same {
 			c.Add(k)

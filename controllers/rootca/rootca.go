@@ -26,37 +26,22 @@ const (
 // Controller is the loop.
 type Controller struct {
 	*loop.Loop[string]
-	deps       loop.Deps
-	namespaces corelisters.NamespaceLister
-	maps       corelisters.ConfigMapLister
+	deps loop.Deps
+	maps corelisters.ConfigMapLister
 }
 
 // New registers the loop's informers.
 func New(deps loop.Deps) (*Controller, error) {
-	core := deps.Informers.Core().V1()
-	c := &Controller{deps: deps, namespaces: core.Namespaces().Lister(), maps: core.ConfigMaps().Lister()}
-	c.Loop = loop.New("rootca", deps, c.reconcile)
-	c.Watch(core.Namespaces().Informer(), func(obj any) []string {
-		k, _ := loop.KeyOf(obj)
-		return []string{k.Name}
-	})
-	c.Watch(core.ConfigMaps().Informer(), func(obj any) []string {
-		if k, ok := loop.KeyOf(obj); ok && k.Name == name {
-			return []string{k.Namespace}
-		}
-		return nil
-	})
+	configs := deps.Informers.Core().V1().ConfigMaps()
+	c := &Controller{deps: deps, maps: configs.Lister()}
+	c.Loop = loop.InEachNamespace("rootca", deps, name, configs.Informer(), c.ensure)
 	return c, nil
 }
 
 // Run reconciles until ctx ends.
 func (c *Controller) Run(ctx context.Context) error { return c.Loop.Run(ctx, 2) }
 
-func (c *Controller) reconcile(ctx context.Context, namespace string) error {
-	ns, err := c.namespaces.Get(namespace)
-	if err != nil || ns.DeletionTimestamp != nil {
-		return loop.Gone(err)
-	}
+func (c *Controller) ensure(ctx context.Context, namespace string) error {
 	want := map[string]string{"ca.crt": string(c.deps.RootCA)}
 	client := c.deps.Client.CoreV1().ConfigMaps(namespace)
 	now, err := c.maps.ConfigMaps(namespace).Get(name)
@@ -65,10 +50,7 @@ func (c *Controller) reconcile(ctx context.Context, namespace string) error {
 			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, Annotations: map[string]string{annotation: description}},
 			Data:       want,
 		}, metav1.CreateOptions{})
-		if apierrors.IsAlreadyExists(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-			return nil
-		}
-		return loop.Gone(err)
+		return err
 	}
 	if err != nil || maps.Equal(now.Data, want) && now.Annotations[annotation] == description {
 		return err
@@ -77,5 +59,5 @@ func (c *Controller) reconcile(ctx context.Context, namespace string) error {
 	changed.Data = want
 	metav1.SetMetaDataAnnotation(&changed.ObjectMeta, annotation, description)
 	_, err = client.Update(ctx, changed, metav1.UpdateOptions{})
-	return loop.Gone(err)
+	return err
 }

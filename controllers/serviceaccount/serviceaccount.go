@@ -19,44 +19,26 @@ const defaultName = "default"
 // Controller is the loop.
 type Controller struct {
 	*loop.Loop[string]
-	deps       loop.Deps
-	namespaces corelisters.NamespaceLister
-	accounts   corelisters.ServiceAccountLister
+	deps     loop.Deps
+	accounts corelisters.ServiceAccountLister
 }
 
 // New registers the loop's informers.
 func New(deps loop.Deps) (*Controller, error) {
-	core := deps.Informers.Core().V1()
-	c := &Controller{deps: deps, namespaces: core.Namespaces().Lister(), accounts: core.ServiceAccounts().Lister()}
-	c.Loop = loop.New("serviceaccount", deps, c.reconcile)
-	c.Watch(core.Namespaces().Informer(), func(obj any) []string {
-		k, _ := loop.KeyOf(obj)
-		return []string{k.Name}
-	})
-	c.Watch(core.ServiceAccounts().Informer(), func(obj any) []string {
-		if k, ok := loop.KeyOf(obj); ok && k.Name == defaultName {
-			return []string{k.Namespace}
-		}
-		return nil
-	})
+	accounts := deps.Informers.Core().V1().ServiceAccounts()
+	c := &Controller{deps: deps, accounts: accounts.Lister()}
+	c.Loop = loop.InEachNamespace("serviceaccount", deps, defaultName, accounts.Informer(), c.ensure)
 	return c, nil
 }
 
 // Run reconciles until ctx ends.
 func (c *Controller) Run(ctx context.Context) error { return c.Loop.Run(ctx, 2) }
 
-func (c *Controller) reconcile(ctx context.Context, namespace string) error {
-	ns, err := c.namespaces.Get(namespace)
-	if err != nil || ns.DeletionTimestamp != nil {
-		return loop.Gone(err)
-	}
+func (c *Controller) ensure(ctx context.Context, namespace string) error {
 	if _, err := c.accounts.ServiceAccounts(namespace).Get(defaultName); !apierrors.IsNotFound(err) {
 		return err
 	}
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: defaultName, Namespace: namespace}}
-	_, err = c.deps.Client.CoreV1().ServiceAccounts(namespace).Create(ctx, account, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-		return nil
-	}
-	return loop.Gone(err)
+	_, err := c.deps.Client.CoreV1().ServiceAccounts(namespace).Create(ctx, account, metav1.CreateOptions{})
+	return err
 }

@@ -184,9 +184,14 @@ func (v *view) grow(p *plan, pods map[int]*corev1.Pod, first, n int) bool {
 	return len(p.create) == 0 || !v.ordered()
 }
 
-// shrink deletes the pods above the wish from the highest on.
+// shrink deletes the pods above the wish from the highest on. In order, a pod that is not
+// healthy waits for those below it that are not either: the trouble is looked into first.
 func (v *view) shrink(p *plan, condemned []*corev1.Pod) bool {
-	for _, pod := range condemned {
+	ill := func(pod *corev1.Pod) bool { return !v.healthy(pod) }
+	for i, pod := range condemned {
+		if v.ordered() && ill(pod) && slices.ContainsFunc(condemned[i+1:], ill) {
+			return false
+		}
 		if pod.DeletionTimestamp == nil {
 			p.delete, p.drop = append(p.delete, pod), append(p.drop, pod)
 		}

@@ -68,6 +68,35 @@ func TestInOrder(t *testing.T) {
 	}
 }
 
+// Of pods that are all ill none is removed but the lowest; healthy ones above it go first.
+func TestShrinkWaitsForIllPods(t *testing.T) {
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "db"}}
+	set.Spec.Replicas, set.Spec.PodManagementPolicy = new(int32(0)), appsv1.OrderedReadyPodManagement
+	for _, c := range []struct{ healthy, deleted []int }{
+		{healthy: nil, deleted: nil},
+		{healthy: []int{2}, deleted: []int{2}},
+		{healthy: []int{0, 1}, deleted: []int{2}},
+		{healthy: []int{1}, deleted: nil},
+	} {
+		v := view{set: set, now: time.Unix(1000, 0)}
+		for o := range 3 {
+			pod := podFor(set, &set.Spec.Template, "a", o)
+			pod.Status.Phase = corev1.PodRunning
+			if slices.Contains(c.healthy, o) {
+				pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+			}
+			v.pods = append(v.pods, pod)
+		}
+		var deleted []int
+		for _, pod := range decide(v).delete {
+			deleted = append(deleted, ordinal("db", pod.Name))
+		}
+		if !slices.Equal(deleted, c.deleted) {
+			t.Errorf("healthy %v: deleted %v, want %v", c.healthy, deleted, c.deleted)
+		}
+	}
+}
+
 func TestOrdinal(t *testing.T) {
 	for name, want := range map[string]int{"db-0": 0, "db-12": 12, "db-01": -1, "db-x": -1, "other-1": -1, "db-": -1, "db--1": -1} {
 		if got := ordinal("db", name); got != want {

@@ -51,22 +51,14 @@ func New(deps loop.Deps) (*Controller, error) {
 		history:  &revision.History{Kind: kind, Client: deps.Client, Revisions: apps.ControllerRevisions().Informer(), Label: "controller.kubernetes.io/hash"},
 	}
 	c.Loop = loop.New("statefulset", deps, c.reconcile)
-	c.owned = &loop.Owned{
-		Kind: kind, Client: deps.Client, Pods: core.Pods().Informer(), Pending: loop.NewPending(deps.Clock.Now),
-		Add: c.Add, Matching: c.matching,
-	}
 	if err := loop.IndexByController(c.history.Revisions); err != nil {
 		return nil, err
 	}
-	pods, err := c.owned.Watch()
-	if err != nil {
+	var err error
+	if c.owned, err = loop.Own(c.Loop, deps, kind, c.matching); err != nil {
 		return nil, err
 	}
-	c.Handle(c.owned.Pods, pods)
-	c.Watch(apps.StatefulSets().Informer(), func(obj any) []loop.Key {
-		k, _ := loop.KeyOf(obj)
-		return []loop.Key{k}
-	})
+	c.Watch(apps.StatefulSets().Informer(), loop.Self)
 	c.Needs(core.PersistentVolumeClaims().Informer(), c.history.Revisions)
 	return c, nil
 }
@@ -79,13 +71,8 @@ func (c *Controller) matching(pod *corev1.Pod) []loop.Key {
 	if err != nil {
 		return nil // the lister reads a map; it has no errors
 	}
-	var keys []loop.Key
-	for _, set := range sets {
-		if s, err := metav1.LabelSelectorAsSelector(set.Spec.Selector); err == nil && !s.Empty() && s.Matches(labels.Set(pod.Labels)) && ordinal(set.Name, pod.Name) >= 0 {
-			keys = append(keys, loop.Key{Namespace: set.Namespace, Name: set.Name})
-		}
-	}
-	return keys
+	keys := loop.Selecting(pod, sets, func(set *appsv1.StatefulSet) *metav1.LabelSelector { return set.Spec.Selector })
+	return slices.DeleteFunc(keys, func(k loop.Key) bool { return ordinal(k.Name, pod.Name) < 0 })
 }
 
 func (c *Controller) reconcile(ctx context.Context, key loop.Key) error {

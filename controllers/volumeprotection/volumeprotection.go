@@ -43,12 +43,8 @@ func New(deps loop.Deps) (*Controller, error) {
 	}
 	c := &Controller{deps: deps, claims: core.PersistentVolumeClaims().Lister(), volumes: core.PersistentVolumes().Lister(), podsOf: podsOf}
 	c.Loop = loop.New("volumeprotection", deps, c.reconcile)
-	self := func(obj any) []loop.Key {
-		k, _ := loop.KeyOf(obj)
-		return []loop.Key{k}
-	}
-	c.Watch(core.PersistentVolumeClaims().Informer(), self)
-	c.Watch(core.PersistentVolumes().Informer(), self)
+	c.Watch(core.PersistentVolumeClaims().Informer(), loop.Self)
+	c.Watch(core.PersistentVolumes().Informer(), loop.Self)
 	c.Handle(pods, cache.ResourceEventHandlerFuncs{
 		// Only a pod that goes sets a claim free; one whose claims are another's is another pod.
 		UpdateFunc: func(old, _ any) { c.freed(old) },

@@ -137,6 +137,13 @@ func (n *Node) Node() *corev1.Node {
 // Memory of the node in bytes.
 func (n *Node) Memory() int64 { return n.machine.memory }
 
+// Hard are the thresholds as upstream's configuration writes them.
+func (n *Node) Hard() map[string]string {
+	t := &n.Thresholds
+	return map[string]string{"memory.available": resource.NewQuantity(t.Memory, resource.BinarySI).String(),
+		"nodefs.available": fmt.Sprintf("%g%%", t.DiskPercent), "nodefs.inodesFree": fmt.Sprintf("%g%%", t.InodePercent)}
+}
+
 // Capacity is all that the machine has.
 func (n *Node) Capacity() corev1.ResourceList {
 	out := corev1.ResourceList{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"k8s.io/client-go/util/keyutil"
 )
 
 // TestWrongCommandLines wants one clear line for each wrong way to start.
@@ -224,6 +229,9 @@ func wrongTokens(t *testing.T, s *site) {
 	if got := s.send(t, "GET", "/api/v1/namespaces", "", nil, "Accept", "application/json"); got.code != 403 || !strings.Contains(got.text, "system:anonymous") {
 		t.Errorf("nobody: %d %s", got.code, got.text)
 	}
+	if got := s.send(t, "GET", "/api/v1/namespaces", "", nil, "Authorization", "Bearer "+s.expired(t, parts)); got.code != 401 || !strings.Contains(got.text, `"reason":"Unauthorized"`) {
+		t.Errorf("a token that expired: %d %s", got.code, got.text)
+	}
 	s.with(t, "proa kubectl").refuses(words("create token default --duration=1s"), "may not specify a duration less than 10 minutes")
 	s.kubectl("create", "serviceaccount", "leaves")
 	gone := strings.TrimSpace(s.kubectl("create", "token", "leaves"))
@@ -231,4 +239,46 @@ func wrongTokens(t *testing.T, s *site) {
 	eventually(t, 15*time.Second, "refusal of the token of a deleted account", func() bool {
 		return s.send(t, "GET", "/api/v1/namespaces", "", nil, "Authorization", "Bearer "+gone).code == 401
 	})
+}
+
+// expired is a token with the claims of another, signed by the cluster's own key, whose time
+// was over a minute ago.
+func (s *site) expired(t *testing.T, parts []string) string {
+	t.Helper()
+	var header struct{ Kid string }
+	claims := map[string]any{}
+	for i, into := range []any{&header, &claims} {
+		raw, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(raw, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pem, err := os.ReadFile(filepath.Join(s.dir, "data", s.name, "pki", "sa.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := keyutil.ParsePrivateKeyPEM(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: header.Kid}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := func(until time.Time) string {
+		from := time.Now().Add(-time.Hour)
+		claims["iat"], claims["nbf"], claims["exp"] = from.Unix(), from.Unix(), until.Unix()
+		text, err := jwt.Signed(signer).Claims(claims).Serialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	if got := s.send(t, "GET", "/api/v1/namespaces", "", nil, "Authorization", "Bearer "+token(time.Now().Add(time.Hour))); got.code != 403 {
+		t.Fatalf("what the test signs is not taken: %d %s", got.code, got.text)
+	}
+	return token(time.Now().Add(-time.Minute))
 }

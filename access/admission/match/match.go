@@ -34,6 +34,8 @@ type Kinds interface {
 	Find(schema.GroupVersionKind) *api.Kind
 	// Convert gives an object, which it may change, as another of the Equivalents.
 	Convert(ctx context.Context, obj api.Object, from, to *api.Kind) (api.Object, error)
+	// View gives a stored object as the kind; it is read-only.
+	View(ctx context.Context, k *api.Kind, stored api.Object) (api.Object, error)
 	// Tidy brings a changed object into form: no fields that are none, and defaults.
 	Tidy(*api.Kind, api.Object) error
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -32,9 +33,18 @@ const tries = 16
 // Addresses allocates cluster addresses; it implements api.Addresses.
 type Addresses struct {
 	prefixes []netip.Prefix
+	cluster  Cluster
 
 	mu    sync.Mutex
 	taken map[netip.Addr]bool
+}
+
+// Cluster says what objects of the cluster add to the ranges that the server was started with.
+type Cluster interface {
+	// Ranges are those that services may have addresses of beside the server's own.
+	Ranges() []netip.Prefix
+	// Reserved addresses belong to something that is no service.
+	Reserved(netip.Addr) bool
 }
 
 var _ api.Addresses = (*Addresses)(nil)
@@ -54,7 +64,24 @@ func NewAddresses(prefixes ...netip.Prefix) (*Addresses, error) {
 	return a, nil
 }
 
-// CIDRs gives the ranges.
+// Follow adds what the cluster's objects say; for use before the first address is taken.
+func (a *Addresses) Follow(c Cluster) { a.cluster = c }
+
+// all are the server's own ranges, then those of the cluster's objects.
+func (a *Addresses) all() []netip.Prefix {
+	if a.cluster == nil {
+		return a.prefixes
+	}
+	list := slices.Clone(a.prefixes)
+	for _, p := range a.cluster.Ranges() {
+		if !slices.Contains(list, p) { // the server's own are objects too
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// CIDRs gives the ranges that the server was started with.
 func (a *Addresses) CIDRs() []netip.Prefix { return a.prefixes }
 
 // Take reserves one address.
@@ -65,11 +92,15 @@ func (a *Addresses) Take(addr netip.Addr) error {
 	if !a.usable(addr) {
 		return fmt.Errorf("the provided IP (%s) is not in the valid range. The range of valid IPs is %s", addr, a.ranges())
 	}
-	if a.taken[addr] {
+	if !a.free(addr) {
 		return ErrAddressTaken
 	}
 	a.taken[addr] = true
 	return nil
+}
+
+func (a *Addresses) free(addr netip.Addr) bool {
+	return !a.taken[addr] && (a.cluster == nil || !a.cluster.Reserved(addr))
 }
 
 // Free gives an address back; an unknown one is ignored.
@@ -83,7 +114,8 @@ func (a *Addresses) Free(addr netip.Addr) {
 func (a *Addresses) Next(family int) (netip.Addr, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, p := range a.prefixes {
+	err := fmt.Errorf("no range of IPv%d is configured", family)
+	for _, p := range a.all() {
 		if p.Addr().Is4() != (family == 4) {
 			continue
 		}
@@ -92,20 +124,21 @@ func (a *Addresses) Next(family int) (netip.Addr, error) {
 		if size <= 16 {
 			low = 0
 		}
-		offset, ok := pick(low, size, func(n uint64) bool { return !a.taken[at(p, n+1)] })
+		offset, ok := pick(low, size, func(n uint64) bool { return a.free(at(p, n+1)) })
 		if !ok {
-			return netip.Addr{}, ErrFull
+			err = ErrFull
+			continue
 		}
 		addr := at(p, offset+1)
 		a.taken[addr] = true
 		return addr, nil
 	}
-	return netip.Addr{}, fmt.Errorf("no range of IPv%d is configured", family)
+	return netip.Addr{}, err
 }
 
 // usable says that an address is in a range and neither its first nor, for IPv4, its last.
 func (a *Addresses) usable(addr netip.Addr) bool {
-	for _, p := range a.prefixes {
+	for _, p := range a.all() {
 		if p.Contains(addr) {
 			return addr != p.Addr() && (!addr.Is4() || addr != at(p, span(p)+1))
 		}
@@ -115,7 +148,7 @@ func (a *Addresses) usable(addr netip.Addr) bool {
 
 func (a *Addresses) ranges() string {
 	var list []string
-	for _, p := range a.prefixes {
+	for _, p := range a.all() {
 		list = append(list, p.String())
 	}
 	return strings.Join(list, ",")

@@ -30,6 +30,45 @@ func TestAddressesUseTheWholeRangeOnce(t *testing.T) {
 	}
 }
 
+// more is a cluster with ranges and reserved addresses of its own.
+type more struct {
+	ranges   []netip.Prefix
+	reserved map[netip.Addr]bool
+}
+
+func (m *more) Ranges() []netip.Prefix        { return m.ranges }
+func (m *more) Reserved(addr netip.Addr) bool { return m.reserved[addr] }
+
+func TestAddressesFollowTheCluster(t *testing.T) {
+	own, other := netip.MustParsePrefix("10.0.0.0/30"), netip.MustParsePrefix("10.1.0.0/30")
+	a, err := NewAddresses(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := netip.MustParseAddr("10.1.0.1")
+	c := &more{ranges: []netip.Prefix{own}, reserved: map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true}}
+	a.Follow(c)
+	if err := a.Take(far); err == nil || err.Error() != "the provided IP (10.1.0.1) is not in the valid range. The range of valid IPs is 10.0.0.0/30" {
+		t.Fatal(err)
+	}
+	if err := a.Take(netip.MustParseAddr("10.0.0.1")); !errors.Is(err, ErrAddressTaken) {
+		t.Fatalf("a reserved address: %v", err)
+	}
+	if got, err := a.Next(4); err != nil || got.String() != "10.0.0.2" {
+		t.Fatal(got, err)
+	}
+	if _, err := a.Next(4); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	c.ranges = append(c.ranges, other)
+	if err := a.Take(far); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.Next(4); err != nil || got.String() != "10.1.0.2" {
+		t.Fatalf("the first range is full: %v %v", got, err)
+	}
+}
+
 func TestPorts(t *testing.T) {
 	p, err := NewPorts(30000, 30001)
 	if err != nil {

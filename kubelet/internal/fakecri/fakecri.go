@@ -326,6 +326,13 @@ func (r *Runtime) StartContainer(_ context.Context, in *runtimeapi.StartContaine
 	return &runtimeapi.StartContainerResponse{}, nil
 }
 
+// UpdateContainerResources only counts.
+func (r *Runtime) UpdateContainerResources(context.Context, *runtimeapi.UpdateContainerResourcesRequest) (*runtimeapi.UpdateContainerResourcesResponse, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &runtimeapi.UpdateContainerResourcesResponse{}, r.count("UpdateContainerResources")
+}
+
 // StopContainer ends a container: at once, or after the timeout when it is stubborn.
 func (r *Runtime) StopContainer(ctx context.Context, in *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
 	r.mu.Lock()

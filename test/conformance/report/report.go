@@ -71,8 +71,8 @@ func sig(name string) string {
 // maxLine bounds a failure's line.
 const maxLine = 300
 
-// firstLine is the first line that says something: gomega begins with "Expected" and the
-// value, and tells what was expected lines later.
+// firstLine is the first line that says something: gomega begins with "Expected" or "Timed
+// out" and tells what was expected lines later.
 func firstLine(message string) string {
 	lines := strings.FieldsFunc(message, func(r rune) bool { return r == '\n' })
 	for i := range lines {
@@ -83,7 +83,7 @@ func firstLine(message string) string {
 		return ""
 	}
 	text := lines[0]
-	if strings.HasSuffix(text, ":") || text == "Expected" {
+	if strings.HasSuffix(text, ":") || text == "Expected" || strings.HasPrefix(text, "Timed out after") {
 		text = strings.Join(lines[:min(len(lines), 4)], " ")
 	}
 	if len(text) > maxLine {

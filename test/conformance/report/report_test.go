@@ -1,6 +1,7 @@
 package report
 
 import (
+	"io"
 	"strings"
 	"testing"
 )
@@ -47,4 +48,17 @@ func TestTable(t *testing.T) {
 			t.Errorf("%q is not in the table:\n%s", want, out.String())
 		}
 	}
+}
+
+// Whatever a suite writes, every line is read, and no more specs fail than have ended.
+func FuzzProgress(f *testing.F) {
+	f.Add("Will run 7 of 3206 specs\n••\n• [FAILED] [4.077 seconds]\n[sig-node] Pods\n•••\n• [12.000 seconds]\n")
+	f.Add("•• [FAILED]")
+	f.Fuzz(func(t *testing.T, log string) {
+		in := strings.NewReader(log)
+		p := Progress{Out: io.Discard}
+		if err := p.Follow(in); err != nil || in.Len() > 0 || p.failed > p.done {
+			t.Errorf("%v, %d bytes left, %d of %d failed", err, in.Len(), p.failed, p.done)
+		}
+	})
 }

@@ -143,6 +143,9 @@ func runSuite(ctx context.Context, o options, p *programs, kubeconfig string) er
 	var all []report.Spec
 	var failed error
 	for _, t := range turns(o) {
+		if ctx.Err() != nil {
+			break
+		}
 		say("running the %s specs", t.name)
 		specs, err := s.run(ctx, t)
 		all = append(all, specs...)

@@ -64,9 +64,10 @@ func (s *suite) run(ctx context.Context, t turn) ([]report.Spec, error) {
 	both := io.MultiWriter(log, tell)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.results, both, both
 	// A group of its own: the terminal's interrupt reaches this program alone, which passes
-	// it on once; a second one would make ginkgo give up without a report.
+	// it on once, to ginkgo and its processes; a second one would make them give up without a
+	// report.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = patience
 	followed := make(chan error, 1)
 	go func() { followed <- (&report.Progress{Out: os.Stdout, Every: 10 * time.Second}).Follow(told) }()

@@ -1,0 +1,83 @@
+package kubelet
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	config "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/proa-dev/proa/kubelet/plan"
+)
+
+// Metrics are the agent's own, counted when they are asked for.
+func (k *Kubelet) Metrics() http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(figures{k}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+}
+
+var (
+	nodeName    = prometheus.NewDesc("kubelet_node_name", "The node's name. The count is always 1.", []string{"node"}, nil)
+	desiredPods = prometheus.NewDesc("kubelet_desired_pods", "The number of pods the kubelet is being instructed to run.", nil, nil)
+	runningPods = prometheus.NewDesc("kubelet_running_pods", "Number of pods that have a running pod sandbox", nil, nil)
+	containers  = prometheus.NewDesc("kubelet_running_containers", "Number of containers", []string{"container_state"}, nil)
+)
+
+// figures counts what the workers know; it asks nobody.
+type figures struct{ k *Kubelet }
+
+// Describe names the figures.
+func (figures) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{nodeName, desiredPods, runningPods, containers} {
+		out <- d
+	}
+}
+
+// Collect counts them.
+func (f figures) Collect(out chan<- prometheus.Metric) {
+	desired, running := 0, 0
+	states := map[plan.State]int{}
+	for _, w := range f.k.all() {
+		w.mu.Lock()
+		if !w.orphan && !terminal(w.pod) {
+			desired++
+		}
+		if w.observed != nil {
+			if anyReady(w.observed) {
+				running++
+			}
+			for i := range w.observed.Containers {
+				states[w.observed.Containers[i].State]++
+			}
+		}
+		w.mu.Unlock()
+	}
+	gauge := func(d *prometheus.Desc, n int, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
+	}
+	gauge(nodeName, 1, f.k.cfg.NodeName)
+	gauge(desiredPods, desired)
+	gauge(runningPods, running)
+	for state, name := range map[plan.State]string{plan.Created: "created", plan.Running: "running", plan.Exited: "exited", plan.Unknown: "unknown"} {
+		gauge(containers, states[state], name)
+	}
+}
+
+// Settings are the agent's, as /configz shows them; there are no secrets among them.
+func (k *Kubelet) Settings() any {
+	n := k.node
+	out := &config.KubeletConfiguration{TypeMeta: metav1.TypeMeta{APIVersion: config.SchemeGroupVersion.String(), Kind: "KubeletConfiguration"},
+		MaxPods: int32(k.cfg.MaxPods), Port: k.cfg.Port, ClusterDNS: k.cfg.ClusterDNS, ClusterDomain: k.cfg.ClusterDomain, CgroupRoot: k.cfg.CgroupRoot,
+		CgroupDriver: "cgroupfs", CPUManagerPolicy: "none", MemoryManagerPolicy: "None", TopologyManagerPolicy: "none", PodLogsDir: k.cfg.LogRoot,
+		SystemReserved: map[string]string{}, EvictionHard: n.Hard()}
+	for name, q := range n.Reserved {
+		out.SystemReserved[string(name)] = q.String()
+	}
+	no := false
+	out.FailSwapOn, out.CPUCFSQuota = &no, new(bool)
+	*out.CPUCFSQuota = true
+	return out
+}
