@@ -168,10 +168,14 @@ func (d *Definitions) take(ctx context.Context, events []store.Event, present ma
 func (d *Definitions) work(ctx context.Context, names []string) {
 	var changed []string
 	was := map[string]*apiextensions.Definition{} // what failed is decided again from there
+	broken := map[string]bool{} // not again in this round
 	serving := false
 	var gone []schema.GroupResource
 	for i := 0; i < len(names); i++ { // grows
 		name := names[i]
+		if broken[name] {
+			continue
+		}
 		def := d.known[name]
 		if def == nil {
 			if r := d.resources[name]; r != nil {
@@ -186,7 +190,7 @@ func (d *Definitions) work(ctx context.Context, names []string) {
 			names = append(names, d.waiting(next)...)
 		}
 		if took, err := d.serve(ctx, next); err != nil {
-			d.known[name] = def
+			d.known[name], broken[name] = def, true
 			d.failed(ctx, name, "serve custom resources", err)
 			continue
 		} else if took {
