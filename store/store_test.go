@@ -272,4 +272,9 @@ func TestCompaction(t *testing.T) {
 	if _, err := c.SnapshotAt(t.Context(), first.Revision); !errors.Is(err, ErrCompacted) {
 		t.Fatal(err)
 	}
+	// Also of a kind that has not changed since, whose state is in memory.
+	quiet := must[*Collection](t)(s.Serve(t.Context(), leasesKind()))
+	if _, err := quiet.SnapshotAt(t.Context(), first.Revision); !errors.Is(err, ErrCompacted) {
+		t.Fatal(err)
+	}
 }
