@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sort"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +18,11 @@ import (
 func (n *Node) status(ctx context.Context, was *corev1.NodeStatus) (corev1.NodeStatus, bool) {
 	out := *was.DeepCopy()
 	out.Capacity, out.Allocatable = n.Capacity(), n.Allocatable()
+	for name, q := range was.Capacity {
+		if extended(name) { // others say what there is of it, and pods may have it all
+			out.Capacity[name], out.Allocatable[name] = q, q
+		}
+	}
 	out.Addresses = nil
 	for _, ip := range n.IPs {
 		out.Addresses = append(out.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
@@ -39,6 +45,11 @@ func (n *Node) status(ctx context.Context, was *corev1.NodeStatus) (corev1.NodeS
 		set(&out, corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: r.why})
 	}
 	return out, r.why == ""
+}
+
+// extended tells resources that Kubernetes does not know and anybody may add to a node.
+func extended(name corev1.ResourceName) bool {
+	return strings.Contains(string(name), "/") && !strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
 }
 
 // set puts a condition in its place; the time of transition changes with the status alone.
