@@ -42,7 +42,7 @@ func versions(kinds []*api.Kind) []version {
 func newModels(v3 bool) *models {
 	return &models{
 		v3: v3, definitions: map[string]spec.Schema{},
-		structure: structure(), kinds: map[string][]schema.GroupVersionKind{},
+		marks: readMarks(), kinds: map[string][]schema.GroupVersionKind{},
 	}
 }
 
@@ -70,20 +70,36 @@ func (v version) describe3() ([]byte, error) {
 func (p *paths) encode3(name string) ([]byte, error) {
 	p.models.finish()
 	doc := &spec3.OpenAPI{
-		Version: "3.0.0", Info: info(), Paths: openapiconv.ConvertPaths(&spec.Paths{Paths: p.items}),
+		Version: "3.0.0", Info: info(), Paths: p.convert(),
 		Components: &spec3.Components{Schemas: map[string]*spec.Schema{}},
 	}
 	for name, s := range p.models.definitions {
 		doc.Components.Schemas[name] = &s
 	}
-	scheme, requirement := security()
+	scheme, _ := security()
 	doc.Components.SecuritySchemes = spec3.SecuritySchemes{"BearerToken": openapiconv.ConvertSecurityScheme(scheme)}
-	doc.SecurityRequirement = requirement
 	raw, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("encode OpenAPI v3 of %s: %w", name, err)
 	}
 	return raw, nil
+}
+
+// convert gives the paths the form of version 3.
+func (p *paths) convert() *spec3.Paths {
+	all := openapiconv.ConvertPaths(&spec.Paths{Paths: p.items})
+	for path, item := range p.items {
+		to := all.Paths[path]
+		for _, of := range []struct {
+			from *spec.Operation
+			to   *spec3.Operation
+		}{{item.Post, to.Post}, {item.Put, to.Put}, {item.Patch, to.Patch}, {item.Delete, to.Delete}} {
+			if of.from != nil && of.to.RequestBody != nil {
+				of.to.RequestBody.Required = of.from.Parameters[0].Required // the body comes first
+			}
+		}
+	}
+	return all
 }
 
 // describe2 builds the one document of all group versions, as JSON.

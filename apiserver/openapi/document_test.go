@@ -192,7 +192,6 @@ func TestConcurrent(t *testing.T) {
 }
 
 func BenchmarkFirstRequest(b *testing.B) {
-	structure()
 	for b.Loop() {
 		w := httptest.NewRecorder()
 		New(catalog.New(kinds())).ServeHTTP(w, httptest.NewRequest("GET", "/openapi/v3/api/v1", nil))

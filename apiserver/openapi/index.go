@@ -104,7 +104,7 @@ func (v version) hash() string {
 			fmt.Fprintln(h, k.ListKind().Kind, slices.Sorted(maps.Keys(k.Fields)))
 			fmt.Fprintf(h, "schema %q\n", k.Schema)
 		} else {
-			fmt.Fprintln(h, "type", goName(k.Type))
+			fmt.Fprintln(h, "type", k.Type.PkgPath(), k.Type.Name())
 		}
 		for _, u := range k.Updates {
 			fmt.Fprintln(h, "update", u.Name, u.NoGet, u.NoPatch)

@@ -4,33 +4,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
-	"sync"
-
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/applyconfigurations"
-	smd "sigs.k8s.io/structured-merge-diff/v6/schema"
 )
-
-//go:generate go run generate.go
-
-// structure gives the schema that client-go's apply configurations carry: for each type
-// how lists and maps merge, and the defaults. Nil when it cannot be had; documents then
-// lack these marks.
-var structure = sync.OnceValue(func() *smd.Schema {
-	scheme := runtime.NewScheme()
-	if corev1.AddToScheme(scheme) != nil {
-		return nil
-	}
-	converter := applyconfigurations.NewTypeConverter(scheme)
-	any := &corev1.ConfigMap{}
-	any.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMap"))
-	typed, err := converter.ObjectToTyped(any)
-	if err != nil {
-		return nil
-	}
-	return typed.Schema()
-})
 
 // modelName is the name of a type's definition: its own, or made of its package's path.
 func modelName(t reflect.Type) string {
@@ -40,9 +14,6 @@ func modelName(t reflect.Type) string {
 	host, path, _ := strings.Cut(t.PkgPath(), "/")
 	return reversed(host) + "." + strings.ReplaceAll(path, "/", ".") + "." + t.Name()
 }
-
-// goName is how the tables name a type: k8s.io/api/core/v1.Protocol.
-func goName(t reflect.Type) string { return t.PkgPath() + "." + t.Name() }
 
 func deref(t reflect.Type) reflect.Type {
 	for t.Kind() == reflect.Pointer {
@@ -77,12 +48,6 @@ func describe(name, doc string) string {
 		return doc
 	}
 	return plain[name]
-}
-
-// optional says that a field may be left out although an empty one is written.
-func optional(t reflect.Type, field string) bool {
-	_, listed := optionals[goName(t)+"."+field]
-	return listed
 }
 
 // scalar gives the JSON type and format of what is neither an object nor a list.
