@@ -42,7 +42,7 @@ func versions(kinds []*api.Kind) []version {
 func newModels(v3 bool) *models {
 	return &models{
 		v3: v3, definitions: map[string]spec.Schema{},
-		marks: readMarks(), kinds: map[string][]schema.GroupVersionKind{},
+		marks: readMarks(), words: readWords(), kinds: map[string][]schema.GroupVersionKind{},
 	}
 }
 

@@ -30,26 +30,6 @@ func typeDocs(t reflect.Type) map[string]string {
 	return nil
 }
 
-// plain describes types that come without a description.
-var plain = map[string]string{
-	"io.k8s.apimachinery.pkg.api.resource.Quantity":   "A number of a resource, as a decimal with an optional suffix: binary (Ki, Mi, Gi, Ti, Pi, Ei), decimal (n, u, m, k, M, G, T, P, E) or an exponent. Examples: 500m, 1.5Gi, 12e6.",
-	"io.k8s.apimachinery.pkg.util.intstr.IntOrString": "An integer, or a string such as a percentage or the name of a port.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.Time":       "A time as RFC 3339 writes it, to the second.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime":  "A time as RFC 3339 writes it, to the microsecond.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.Duration":   "A length of time in units from ns to h, such as 1h30m or 250ms.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1":   "A set of fields: keys are f:<name>, k:<keys of a list item>, v:<value> or i:<index>, and \".\" for the item itself.",
-	"io.k8s.apimachinery.pkg.runtime.RawExtension":    "An object of any kind.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent": "A change of an object that a watch tells of.",
-	"io.k8s.apimachinery.pkg.version.Info":            "What version the server is.",
-}
-
-func describe(name, doc string) string {
-	if doc != "" {
-		return doc
-	}
-	return plain[name]
-}
-
 // scalar gives the JSON type and format of what is neither an object nor a list.
 func scalar(t reflect.Type) (typ, format string, ok bool) {
 	switch t.Kind() {

@@ -21,6 +21,7 @@ type models struct {
 	v3          bool // refs, defaults and alternatives as version 3 writes them
 	definitions map[string]spec.Schema
 	marks       map[string]*typeMarks
+	words       map[string]map[string]string // see readWords
 	// kinds are the group version kinds that a definition is tagged with.
 	kinds map[string][]schema.GroupVersionKind
 }
@@ -109,14 +110,13 @@ func kindExtension(gvk schema.GroupVersionKind) map[string]any {
 }
 
 func (m *models) define(t reflect.Type, name string) spec.Schema {
-	docs := typeDocs(t)
-	s := spec.Schema{}
-	s.Description = docs[""]
+	docs := m.described(t, name)
 	if special, ok := m.special(t); ok {
-		special.Description = describe(name, s.Description)
+		special.Description = docs[""]
 		return special
 	}
-	s.Description = describe(name, s.Description)
+	s := spec.Schema{}
+	s.Description = docs[""]
 	s.Type = spec.StringOrArray{"object"}
 	s.Required = m.fields(&s, t, docs)
 	marked := m.marked(t)
