@@ -91,7 +91,7 @@ func (t *tables) file(pkg string, file *ast.File) {
 				}
 				t.declared(pkg, s, doc)
 			case *ast.ValueSpec:
-				t.constant(pkg, s)
+				t.constant(pkg, s, file.Imports)
 			}
 		}
 	}
@@ -176,20 +176,50 @@ func fieldMarks(pkg string, f *ast.Field, union bool) string {
 	return strings.Join(all, " ")
 }
 
-func (t *tables) constant(pkg string, s *ast.ValueSpec) {
-	named, ok := s.Type.(*ast.Ident)
-	if !ok || len(s.Values) != 1 {
+func (t *tables) constant(pkg string, s *ast.ValueSpec, imports []*ast.ImportSpec) {
+	if len(s.Values) != 1 {
 		return
 	}
-	if value, ok := s.Values[0].(*ast.BasicLit); ok && value.Kind == token.STRING {
-		text, err := strconv.Unquote(value.Value)
-		if err != nil {
+	named, _ := s.Type.(*ast.Ident)
+	literal := s.Values[0]
+	if call, ok := literal.(*ast.CallExpr); ok && named == nil && len(call.Args) == 1 { // Name = Type("text")
+		named, _ = call.Fun.(*ast.Ident)
+		literal = call.Args[0]
+	}
+	if named == nil {
+		return
+	}
+	name, text := pkg+"."+named.Name, ""
+	switch value := literal.(type) {
+	case *ast.BasicLit:
+		var err error
+		if text, err = strconv.Unquote(value.Value); err != nil || value.Kind != token.STRING {
 			return
 		}
-		name := pkg + "." + named.Name
-		t.values[name] = append(t.values[name], text)
-		t.names[pkg+"."+s.Names[0].Name] = text
+	case *ast.SelectorExpr: // a constant of another package
+		if text = reference(value, imports); text == "" {
+			return
+		}
+	default:
+		return
 	}
+	t.values[name] = append(t.values[name], text)
+	t.names[pkg+"."+s.Names[0].Name] = text
+}
+
+// reference is "@" and the full name of a constant in another package.
+func reference(s *ast.SelectorExpr, imports []*ast.ImportSpec) string {
+	of, ok := s.X.(*ast.Ident)
+	if !ok {
+		return ""
+	}
+	for _, i := range imports {
+		path, err := strconv.Unquote(i.Path.Value)
+		if err == nil && (i.Name != nil && i.Name.Name == of.Name || i.Name == nil && filepath.Base(path) == of.Name) {
+			return "@" + path + "." + s.Sel.Name
+		}
+	}
+	return ""
 }
 
 // marks are what a comment says to tools: "+name=value" or "+name".
@@ -217,6 +247,11 @@ func (t *tables) text() []byte {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		own := slices.DeleteFunc(slices.Clone(names[name]), func(m string) bool { return m == "enum" })
 		if values := t.values[name]; slices.Contains(names[name], "enum") && len(values) > 0 {
+			for i, v := range values {
+				if constant, ok := strings.CutPrefix(v, "@"); ok {
+					values[i] = t.names[constant]
+				}
+			}
 			slices.Sort(values)
 			raw, err := json.Marshal(slices.Compact(values))
 			if err != nil {

@@ -10,6 +10,8 @@
 // what is known to differ and why; the test reads it, so that nothing drifts unnoticed.
 package parity
 
+//go:generate go run generate.go
+
 import (
 	"crypto/sha256"
 	"encoding/hex"
