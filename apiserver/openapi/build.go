@@ -12,7 +12,6 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/proa-dev/proa/apis/api"
-	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
 // release is the version of the API that the documents name.
@@ -100,36 +99,4 @@ func (p *paths) convert() *spec3.Paths {
 		}
 	}
 	return all
-}
-
-// describe2 builds the one document of all group versions, as JSON.
-func describe2(all []version, remote []catalog.Remote) ([]byte, error) {
-	m := newModels(false)
-	general := emptyPaths(m)
-	for _, pg := range pages(all) {
-		pg.add(general)
-	}
-	doc := &spec.Swagger{SwaggerProps: spec.SwaggerProps{
-		Swagger: "2.0", Info: info(), Paths: &spec.Paths{Paths: general.items},
-	}}
-	for _, v := range all {
-		p := newPaths(m, v.GroupVersion)
-		for _, k := range v.kinds {
-			p.kind(k)
-		}
-		for path, item := range p.items {
-			doc.Paths.Paths[path] = item
-		}
-	}
-	m.finish()
-	doc.Definitions = m.definitions
-	mergeRemote(doc, remote)
-	scheme, requirement := security()
-	doc.SecurityDefinitions = spec.SecurityDefinitions{"BearerToken": scheme}
-	doc.Security = requirement
-	raw, err := json.Marshal(doc)
-	if err != nil {
-		return nil, fmt.Errorf("encode OpenAPI v2: %w", err)
-	}
-	return raw, nil
 }

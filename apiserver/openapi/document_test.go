@@ -66,10 +66,11 @@ var reference = regexp.MustCompile(`"\$ref":\s*"([^"]+)"`)
 func TestWhole(t *testing.T) {
 	ids := map[string]string{}
 	for name, d := range newDocuments(catalog.New(allKinds()).State(), nil).v3 {
-		raw, err := d.describe()
-		if err != nil {
+		var b bytes.Buffer
+		if err := d.encode(&b, false); err != nil {
 			t.Fatal(err)
 		}
+		raw := b.Bytes()
 		doc := &spec3.OpenAPI{}
 		if err := json.Unmarshal(raw, doc); err != nil {
 			t.Fatal(err)
