@@ -18,10 +18,10 @@ import (
 
 // document is one document in its formats, each built on first need and kept compressed.
 type document struct {
-	hash     string // of what it is made from
-	address  string // without the hash; empty: has none with a hash
-	protobuf string // media type of the protobuf form, as answered
-	encode   func(w io.Writer, protobuf bool) error
+	hash     string                              // of what it is made from
+	address  string                              // without the hash; empty: has none with a hash
+	protobuf string                              // media type of the protobuf form, as answered
+	encode   func(protobuf bool) ([]byte, error) // as gzip
 
 	mu         sync.Mutex
 	compressed map[string][]byte // by media type, gzip
@@ -29,7 +29,7 @@ type document struct {
 
 const mediaJSON = "application/json"
 
-func newDocument2(hash string, encode func(w io.Writer, protobuf bool) error) *document {
+func newDocument2(hash string, encode func(protobuf bool) ([]byte, error)) *document {
 	return &document{
 		hash: hash, encode: encode, protobuf: "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
 		compressed: map[string][]byte{},
@@ -39,15 +39,15 @@ func newDocument2(hash string, encode func(w io.Writer, protobuf bool) error) *d
 func newDocument3(hash, name string, describe func() ([]byte, error)) *document {
 	return &document{
 		hash: hash, address: "/openapi/v3/" + name, protobuf: "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
-		encode: func(w io.Writer, protobuf bool) error {
+		encode: func(protobuf bool) ([]byte, error) {
 			raw, err := describe()
 			if err == nil && protobuf {
 				raw, err = convert3(raw)
 			}
-			if err == nil {
-				_, err = w.Write(raw)
+			if err != nil {
+				return nil, err
 			}
-			return err
+			return compress(raw)
 		},
 		compressed: map[string][]byte{},
 	}
@@ -145,7 +145,7 @@ func (d *document) bytes(media string) ([]byte, error) {
 	if body, ok := d.compressed[media]; ok {
 		return body, nil
 	}
-	body, err := compress(func(w io.Writer) error { return d.encode(w, media == d.protobuf) })
+	body, err := d.encode(media == d.protobuf)
 	if err != nil {
 		return nil, err
 	}
@@ -153,18 +153,7 @@ func (d *document) bytes(media string) ([]byte, error) {
 	return body, nil
 }
 
-// compress gives what f writes as gzip.
-func compress(f func(io.Writer) error) ([]byte, error) {
-	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
-	if err != nil {
-		return nil, fmt.Errorf("compress: %w", err)
-	}
-	if err := f(z); err != nil {
-		return nil, err
-	}
-	if err := z.Close(); err != nil {
-		return nil, fmt.Errorf("compress: %w", err)
-	}
-	return bytes.Clone(b.Bytes()), nil
+func compress(raw []byte) ([]byte, error) {
+	b, err := newBlock(func(w io.Writer) error { _, err := w.Write(raw); return err })
+	return gzipped([]block{b}), err
 }

@@ -66,11 +66,7 @@ var reference = regexp.MustCompile(`"\$ref":\s*"([^"]+)"`)
 func TestWhole(t *testing.T) {
 	ids := map[string]string{}
 	for name, d := range newDocuments(catalog.New(allKinds()).State(), nil).v3 {
-		var b bytes.Buffer
-		if err := d.encode(&b, false); err != nil {
-			t.Fatal(err)
-		}
-		raw := b.Bytes()
+		raw := plain(t, d, false)
 		doc := &spec3.OpenAPI{}
 		if err := json.Unmarshal(raw, doc); err != nil {
 			t.Fatal(err)

@@ -1,10 +1,7 @@
 package openapi
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -123,49 +120,56 @@ func chunked(list []entry, f func([]entry) error) error {
 	return nil
 }
 
-// pack compresses entries: of each the lengths of name and body, and these.
-func pack(list []entry) ([]byte, error) {
-	return compress(func(w io.Writer) error {
-		for _, e := range list {
-			head := binary.AppendUvarint(nil, uint64(len(e.name)))
-			head = binary.AppendUvarint(head, uint64(len(e.body)))
-			if _, err := w.Write(append(head, e.name...)); err != nil {
-				return err
+// without leaves out the definitions of some names.
+func (e entries) without(names map[string]bool) entries {
+	e.definitions = slices.DeleteFunc(slices.Clone(e.definitions), func(d entry) bool { return names[d.name] })
+	return e
+}
+
+// encoded are a part's entries in one format, compressed, and the names of its definitions.
+type encoded struct {
+	paths, definitions block
+	names              []string
+}
+
+// encode compresses entries that are JSON in a format.
+func (e entries) encode(protobuf bool) (*encoded, error) {
+	separator := ","
+	if protobuf {
+		separator = ""
+		var err error
+		if e, err = e.protobuf(); err != nil {
+			return nil, err
+		}
+	}
+	paths, err := one(e.paths, separator)
+	if err != nil {
+		return nil, err
+	}
+	definitions, err := one(e.definitions, separator)
+	if err != nil {
+		return nil, err
+	}
+	out := &encoded{paths: paths, definitions: definitions}
+	for _, d := range e.definitions {
+		out.names = append(out.names, d.name)
+	}
+	return out, nil
+}
+
+// one is a block of a list of entries.
+func one(list []entry, separator string) (block, error) {
+	return newBlock(func(w io.Writer) error {
+		for i, e := range list {
+			if i > 0 {
+				if _, err := io.WriteString(w, separator); err != nil {
+					return fmt.Errorf("compress: %w", err)
+				}
 			}
 			if _, err := w.Write(e.body); err != nil {
-				return err
+				return fmt.Errorf("compress: %w", err)
 			}
 		}
 		return nil
 	})
-}
-
-// unpack gives each entry to f, which must not keep its body.
-func unpack(packed []byte, f func(name string, body []byte) error) error {
-	z, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return fmt.Errorf("read what is kept: %w", err)
-	}
-	r := bufio.NewReaderSize(z, 32<<10)
-	var b []byte
-	for {
-		name, err := binary.ReadUvarint(r)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read what is kept: %w", err)
-		}
-		body, err := binary.ReadUvarint(r)
-		if err != nil {
-			return fmt.Errorf("read what is kept: %w", err)
-		}
-		b = slices.Grow(b[:0], int(name+body))[:name+body]
-		if _, err := io.ReadFull(r, b); err != nil {
-			return fmt.Errorf("read what is kept: %w", err)
-		}
-		if err := f(string(b[:name]), b[name:]); err != nil {
-			return err
-		}
-	}
 }

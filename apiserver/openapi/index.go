@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash"
-	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -41,7 +40,7 @@ func newDocuments(state *catalog.State, old *documents) *documents {
 	d := &documents{state: state, v3: map[string]*document{}}
 	paths := map[string]place{}
 	whole := sha256.New()
-	d.parts = []*part{old.keep(generalPart(all))}
+	var sums []string
 	for _, v := range all {
 		name, sum := strings.TrimPrefix(root(v.GroupVersion), "/"), v.hash()
 		fmt.Fprintln(whole, name, sum)
@@ -51,7 +50,10 @@ func newDocuments(state *catalog.State, old *documents) *documents {
 		}
 		d.v3[name] = doc
 		paths[name] = place{doc.withHash()}
-		d.parts = append(d.parts, old.keep(v.part(sum)))
+		sums = append(sums, sum)
+	}
+	for _, p := range parts(all, sums) {
+		d.parts = append(d.parts, old.keep(p))
 	}
 	for _, pg := range pages(all) {
 		doc := newDocument3(hashOf(program()+" "+pg.name), pg.name, pg.describe3)
@@ -70,7 +72,7 @@ func newDocuments(state *catalog.State, old *documents) *documents {
 	}
 	sum := encode(whole)
 	d.etag = strconv.Quote(sum)
-	d.v2 = newDocument2(sum, func(w io.Writer, protobuf bool) error { return join(w, protobuf, d.parts, state.Remote) })
+	d.v2 = newDocument2(sum, func(protobuf bool) ([]byte, error) { return join(protobuf, d.parts, state.Remote) })
 	if old != nil && old.v2.hash == sum {
 		d.v2 = old.v2
 	}

@@ -3,8 +3,9 @@ package openapi
 import (
 	"encoding/json"
 	"fmt"
-	"io"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,68 +17,83 @@ import (
 	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
-// part is what one group version adds to the version 2 document, which is joined of parts: when a
-// kind changes, the part of its group version alone is made again. Made on first need for each
-// format, and kept compressed.
+// part is what some group versions add to the version 2 document, which is joined of parts: those
+// built in are one, each other group version is one of its own, so that when a custom resource
+// changes that alone is made again. Made on first need for each format, and kept compressed.
 type part struct {
 	hash     string // of what it is made from
 	describe func() (entries, error)
 
-	mu     sync.Mutex
-	packed map[bool]packed // by whether it is protobuf
+	mu   sync.Mutex
+	done map[bool]*encoded // by whether it is protobuf
 }
 
-// packed is a part's entries in one format.
-type packed struct{ paths, definitions []byte }
-
 func newPart(hash string, describe func() (entries, error)) *part {
-	return &part{hash: hash, describe: describe, packed: map[bool]packed{}}
+	return &part{hash: hash, describe: describe, done: map[bool]*encoded{}}
 }
 
 // get gives the entries in a format.
-func (p *part) get(protobuf bool) (packed, error) {
+func (p *part) get(protobuf bool) (*encoded, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if done, ok := p.packed[protobuf]; ok {
+	if done, ok := p.done[protobuf]; ok {
 		return done, nil
 	}
 	e, err := p.describe()
 	if err != nil {
-		return packed{}, err
+		return nil, err
 	}
-	done, err := e.pack(protobuf)
+	done, err := e.encode(protobuf)
 	if err == nil {
-		p.packed[protobuf] = done
+		p.done[protobuf] = done
 	}
 	return done, err
 }
 
-// pack compresses entries that are JSON in a format.
-func (e entries) pack(protobuf bool) (done packed, err error) {
-	if protobuf {
-		if e, err = e.protobuf(); err != nil {
-			return done, err
+// parts divides group versions, whose hashes are given too.
+func parts(all []version, hashes []string) []*part {
+	list := []*part{generalPart(all)}
+	var builtin []version
+	var sums strings.Builder
+	for i, v := range all {
+		if slices.ContainsFunc(v.kinds, custom) {
+			list = append(list, versionsPart(hashes[i], v))
+			continue
 		}
+		builtin = append(builtin, v)
+		fmt.Fprintln(&sums, hashes[i])
 	}
-	if done.paths, err = pack(e.paths); err != nil {
-		return done, err
-	}
-	done.definitions, err = pack(e.definitions)
-	return done, err
+	return append(list, versionsPart(hashOf(sums.String()), builtin...))
 }
 
-// part describes a group version. What the general part defines it leaves out.
-func (v version) part(hash string) *part {
+// versionsPart describes group versions. What the general part defines it leaves out.
+func versionsPart(hash string, all ...version) *part {
 	return newPart(hash, func() (entries, error) {
-		p := newPaths(newModels(false), v.GroupVersion)
-		for _, k := range v.kinds {
-			p.kind(k)
+		var whole entries
+		m := newModels(false)
+		done := maps.Clone(general())
+		for _, v := range all {
+			p := newPaths(m, v.GroupVersion)
+			for _, k := range v.kinds {
+				p.kind(k)
+			}
+			m.finish()
+			fresh := spec.Definitions{}
+			for name, s := range m.definitions {
+				if !done[name] {
+					fresh[name], done[name] = s, true
+				}
+				m.definitions[name] = spec.Schema{} // known; encoded, it need not be kept
+			}
+			clear(m.kinds)
+			e, err := newEntries(p.items, fresh)
+			if err != nil {
+				return entries{}, err
+			}
+			whole.paths = append(whole.paths, e.paths...)
+			whole.definitions = append(whole.definitions, e.definitions...)
 		}
-		p.models.finish()
-		for name := range general() {
-			delete(p.models.definitions, name)
-		}
-		return newEntries(p.items, p.models.definitions)
+		return whole, nil
 	})
 }
 
@@ -138,26 +154,44 @@ var general = sync.OnceValue(func() map[string]bool {
 	return names
 })
 
-// join writes the version 2 document of the parts, and of what other servers say of theirs. Where
-// several have a definition of one name, the first stays.
-func join(w io.Writer, protobuf bool, parts []*part, remote []catalog.Remote) error {
-	var all []packed
-	for _, p := range parts {
+// join makes the version 2 document, as gzip, of the parts and of what other servers say of theirs.
+// Where several have a definition of one name, the first stays.
+func join(protobuf bool, parts []*part, remote []catalog.Remote) ([]byte, error) {
+	list := slices.Clone(parts)
+	for i := range remote {
+		list = append(list, remotePart(&remote[i]))
+	}
+	names := map[string]bool{}
+	var all []*encoded
+	for i, p := range list {
 		one, err := p.get(protobuf)
+		if err == nil && slices.ContainsFunc(one.names, func(name string) bool { return names[name] }) {
+			one, err = p.rest(protobuf, names)
+		}
+		if err != nil && i >= len(parts) {
+			continue // a server that does not answer, or not in a way that can be read, is left out
+		}
 		if err != nil {
-			return err
+			return nil, err
+		}
+		for _, name := range one.names {
+			names[name] = true
 		}
 		all = append(all, one)
 	}
-	for i := range remote {
-		if one, ok := remotePart(&remote[i], protobuf); ok {
-			all = append(all, one)
-		}
-	}
 	if protobuf {
-		return joinProtobuf(w, all)
+		return joinProtobuf(all)
 	}
-	return joinJSON(w, all)
+	return joinJSON(all)
+}
+
+// rest is the part without definitions of these names.
+func (p *part) rest(protobuf bool, names map[string]bool) (*encoded, error) {
+	e, err := p.describe()
+	if err != nil {
+		return nil, err
+	}
+	return e.without(names).encode(protobuf)
 }
 
 // frame is the document without paths and definitions.
@@ -169,95 +203,59 @@ func frame() *spec.Swagger {
 	return doc
 }
 
-func joinJSON(w io.Writer, all []packed) error {
+func joinJSON(all []*encoded) ([]byte, error) {
 	raw, err := json.Marshal(frame())
 	if err != nil {
-		return fmt.Errorf("encode OpenAPI v2: %w", err)
+		return nil, fmt.Errorf("encode OpenAPI v2: %w", err)
 	}
 	var outer map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &outer); err != nil {
-		return fmt.Errorf("encode OpenAPI v2: %w", err)
+		return nil, fmt.Errorf("encode OpenAPI v2: %w", err)
 	}
 	delete(outer, "paths")
 	if raw, err = json.Marshal(outer); err != nil {
-		return fmt.Errorf("encode OpenAPI v2: %w", err)
+		return nil, fmt.Errorf("encode OpenAPI v2: %w", err)
 	}
-	if _, err := w.Write(raw[:len(raw)-1]); err != nil {
-		return err
-	}
-	for _, section := range []string{"paths", "definitions"} {
-		separator := `,"` + section + `":{`
-		err := distinct(all, section == "definitions", func(body []byte) error {
-			if _, err := io.WriteString(w, separator); err != nil {
-				return err
-			}
-			separator = ","
-			_, err := w.Write(body)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if separator != "," { // there are none
-			if _, err := io.WriteString(w, separator); err != nil {
-				return err
-			}
-		}
-		if _, err := io.WriteString(w, "}"); err != nil {
-			return err
-		}
-	}
-	_, err = io.WriteString(w, "}")
-	return err
+	blocks := []block{stored(string(raw[:len(raw)-1]) + `,"paths":{`)}
+	blocks = append(blocks, listed(all, func(e *encoded) block { return e.paths })...)
+	blocks = append(blocks, stored(`},"definitions":{`))
+	blocks = append(blocks, listed(all, func(e *encoded) block { return e.definitions })...)
+	return gzipped(append(blocks, stored("}}"))), nil
 }
 
-func joinProtobuf(w io.Writer, all []packed) error {
+// listed are one block of each, with commas between.
+func listed(all []*encoded, of func(*encoded) block) []block {
+	var list []block
+	for _, e := range all {
+		b := of(e)
+		if b.size == 0 {
+			continue
+		}
+		if len(list) > 0 {
+			list = append(list, stored(","))
+		}
+		list = append(list, b)
+	}
+	return list
+}
+
+func joinProtobuf(all []*encoded) ([]byte, error) {
 	doc := frame()
 	doc.Paths = &spec.Paths{}
 	raw, err := json.Marshal(doc)
 	if err != nil {
-		return fmt.Errorf("encode OpenAPI v2: %w", err)
+		return nil, fmt.Errorf("encode OpenAPI v2: %w", err)
 	}
 	message, err := openapiv2.ParseDocument(raw)
 	if err != nil {
-		return fmt.Errorf("convert OpenAPI v2 to protobuf: %w", err)
+		return nil, fmt.Errorf("convert OpenAPI v2 to protobuf: %w", err)
 	}
 	if raw, err = proto.Marshal(message); err != nil {
-		return fmt.Errorf("encode OpenAPI v2 as protobuf: %w", err)
+		return nil, fmt.Errorf("encode OpenAPI v2 as protobuf: %w", err)
 	}
-	if _, err := w.Write(raw); err != nil {
-		return err
+	blocks := []block{stored(string(raw))}
+	for _, e := range all {
+		blocks = append(blocks, e.paths, e.definitions)
 	}
-	for _, definitions := range []bool{false, true} {
-		err := distinct(all, definitions, func(body []byte) error {
-			_, err := w.Write(body)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// distinct gives the paths or definitions of all parts to f, of each name the first.
-func distinct(all []packed, definitions bool, f func([]byte) error) error {
-	seen := map[string]bool{}
-	for _, one := range all {
-		list := one.paths
-		if definitions {
-			list = one.definitions
-		}
-		err := unpack(list, func(name string, body []byte) error {
-			if seen[name] {
-				return nil
-			}
-			seen[name] = true
-			return f(body)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return gzipped(blocks), nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/kube-openapi/pkg/validation/spec"
@@ -27,24 +28,20 @@ func remotePlace(r *catalog.Remote) (name string, at place, ok bool) {
 	return name, place{"/openapi/v3/" + name + "?" + url.Values{"hash": {r.SchemaHash}}.Encode()}, true
 }
 
-// remotePart is what another server says of its group version, asked now. ok is false for one that
-// does not answer or whose answer cannot be read: it is left out.
-func remotePart(r *catalog.Remote, protobuf bool) (done packed, ok bool) {
-	if r.Stale || r.Describe == nil {
-		return done, false
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), remoteTime)
-	defer cancel()
-	raw, err := r.Describe(ctx)
-	if err != nil {
-		return done, false
-	}
-	e, err := cut(raw, "/apis/"+r.String())
-	if err != nil {
-		return done, false
-	}
-	done, err = e.pack(protobuf)
-	return done, err == nil
+// remotePart is what another server says of its group version when it is asked, once.
+func remotePart(r *catalog.Remote) *part {
+	return newPart("", sync.OnceValues(func() (entries, error) {
+		if r.Stale || r.Describe == nil {
+			return entries{}, fmt.Errorf("%s cannot be asked", r.GroupVersion)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), remoteTime)
+		defer cancel()
+		raw, err := r.Describe(ctx)
+		if err != nil {
+			return entries{}, fmt.Errorf("ask for %s: %w", r.GroupVersion, err)
+		}
+		return cut(raw, "/apis/"+r.String())
+	}))
 }
 
 var definitionRef = regexp.MustCompile(`"#/definitions/([^"]+)"`)
