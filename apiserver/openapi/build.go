@@ -1,7 +1,6 @@
 package openapi
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,7 +76,7 @@ func (p *paths) encode3(name string) ([]byte, error) {
 	}
 	scheme, _ := security()
 	doc.Components.SecuritySchemes = spec3.SecuritySchemes{"BearerToken": openapiconv.ConvertSecurityScheme(scheme)}
-	raw, err := json.Marshal(doc)
+	raw, err := doc.MarshalJSON() // json.Marshal would check and compact it once more
 	if err != nil {
 		return nil, fmt.Errorf("encode OpenAPI v3 of %s: %w", name, err)
 	}

@@ -36,14 +36,14 @@ func newEntries(paths map[string]spec.PathItem, definitions spec.Definitions) (e
 	return e, err
 }
 
-func members[T any](all map[string]T) ([]entry, error) {
+func members[T json.Marshaler](all map[string]T) ([]entry, error) {
 	list := make([]entry, 0, len(all))
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		key, err := json.Marshal(name)
 		if err != nil {
 			return nil, fmt.Errorf("encode the name %q: %w", name, err)
 		}
-		body, err := json.Marshal(all[name])
+		body, err := all[name].MarshalJSON()
 		if err != nil {
 			return nil, fmt.Errorf("encode %s: %w", name, err)
 		}
