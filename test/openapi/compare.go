@@ -160,23 +160,24 @@ func Compare(place string, got, want Tree) []Difference {
 	return all
 }
 
-// Described counts the descriptions that both trees have and those of them that differ.
-func Described(got, want Tree) (both, differ int) {
-	for key, g := range got {
-		if text, ok := g.(string); ok && key == "description" {
+// Described counts the descriptions that both trees have, and lists where they are worded otherwise.
+func Described(place string, got, want Tree) (both int, differ []string) {
+	for _, key := range slices.Sorted(maps.Keys(got)) {
+		at := place + " > " + key
+		if text, ok := got[key].(string); ok && key == "description" {
 			if other, ok := want[key].(string); ok {
 				both++
 				if text != other {
-					differ++
+					differ = append(differ, at)
 				}
 			}
 			continue
 		}
-		gotTree, _ := g.(Tree)
+		gotTree, _ := got[key].(Tree)
 		wantTree, _ := want[key].(Tree)
 		if gotTree != nil && wantTree != nil {
-			b, d := Described(gotTree, wantTree)
-			both, differ = both+b, differ+d
+			b, d := Described(at, gotTree, wantTree)
+			both, differ = both+b, append(differ, d...)
 		}
 	}
 	return both, differ
