@@ -148,6 +148,9 @@ func (r *resourcePaths) action(a api.Action) {
 // connect is a subresource that upgrades or proxies; log alone is read like an object.
 func (r *resourcePaths) connect(c api.Connect) {
 	parameters := slices.Clone(r.name)
+	if c.Name != "log" {
+		parameters[0] = pathParameter("name", "name of the "+c.Kind)
+	}
 	if c.New != nil {
 		parameters = append(parameters, options(deref(reflect.TypeOf(c.New())))...)
 	}
