@@ -1,7 +1,6 @@
 package openapi
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/proa-dev/proa/apis/api"
-	"github.com/proa-dev/proa/apiserver/catalog"
 )
 
 // release is the version of the API that the documents name.
@@ -42,7 +40,7 @@ func versions(kinds []*api.Kind) []version {
 func newModels(v3 bool) *models {
 	return &models{
 		v3: v3, definitions: map[string]spec.Schema{},
-		structure: structure(), kinds: map[string][]schema.GroupVersionKind{},
+		marks: readMarks(), words: readWords(), kinds: map[string][]schema.GroupVersionKind{},
 	}
 }
 
@@ -70,50 +68,34 @@ func (v version) describe3() ([]byte, error) {
 func (p *paths) encode3(name string) ([]byte, error) {
 	p.models.finish()
 	doc := &spec3.OpenAPI{
-		Version: "3.0.0", Info: info(), Paths: openapiconv.ConvertPaths(&spec.Paths{Paths: p.items}),
+		Version: "3.0.0", Info: info(), Paths: p.convert(),
 		Components: &spec3.Components{Schemas: map[string]*spec.Schema{}},
 	}
 	for name, s := range p.models.definitions {
 		doc.Components.Schemas[name] = &s
 	}
-	scheme, requirement := security()
+	scheme, _ := security()
 	doc.Components.SecuritySchemes = spec3.SecuritySchemes{"BearerToken": openapiconv.ConvertSecurityScheme(scheme)}
-	doc.SecurityRequirement = requirement
-	raw, err := json.Marshal(doc)
+	raw, err := doc.MarshalJSON() // json.Marshal would check and compact it once more
 	if err != nil {
 		return nil, fmt.Errorf("encode OpenAPI v3 of %s: %w", name, err)
 	}
 	return raw, nil
 }
 
-// describe2 builds the one document of all group versions, as JSON.
-func describe2(all []version, remote []catalog.Remote) ([]byte, error) {
-	m := newModels(false)
-	general := emptyPaths(m)
-	for _, pg := range pages(all) {
-		pg.add(general)
-	}
-	doc := &spec.Swagger{SwaggerProps: spec.SwaggerProps{
-		Swagger: "2.0", Info: info(), Paths: &spec.Paths{Paths: general.items},
-	}}
-	for _, v := range all {
-		p := newPaths(m, v.GroupVersion)
-		for _, k := range v.kinds {
-			p.kind(k)
-		}
-		for path, item := range p.items {
-			doc.Paths.Paths[path] = item
+// convert gives the paths the form of version 3.
+func (p *paths) convert() *spec3.Paths {
+	all := openapiconv.ConvertPaths(&spec.Paths{Paths: p.items})
+	for path, item := range p.items {
+		to := all.Paths[path]
+		for _, of := range []struct {
+			from *spec.Operation
+			to   *spec3.Operation
+		}{{item.Post, to.Post}, {item.Put, to.Put}, {item.Patch, to.Patch}, {item.Delete, to.Delete}} {
+			if of.from != nil && of.to.RequestBody != nil {
+				of.to.RequestBody.Required = of.from.Parameters[0].Required // the body comes first
+			}
 		}
 	}
-	m.finish()
-	doc.Definitions = m.definitions
-	mergeRemote(doc, remote)
-	scheme, requirement := security()
-	doc.SecurityDefinitions = spec.SecurityDefinitions{"BearerToken": scheme}
-	doc.Security = requirement
-	raw, err := json.Marshal(doc)
-	if err != nil {
-		return nil, fmt.Errorf("encode OpenAPI v2: %w", err)
-	}
-	return raw, nil
+	return all
 }

@@ -77,6 +77,11 @@ func addSelectable(s *spec.Schema, k *api.Kind) {
 
 // whole adds the fields that every object has.
 func (m *models) whole(s *spec.Schema) {
+	m.shell(s, reflect.TypeFor[metav1.ObjectMeta](), "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata", false)
+}
+
+// shell adds version, kind and metadata, which is always there in what comes from a Go type.
+func (m *models) shell(s *spec.Schema, metadata reflect.Type, doc string, always bool) {
 	if s.Properties == nil {
 		s.Properties = map[string]spec.Schema{}
 	}
@@ -86,9 +91,10 @@ func (m *models) whole(s *spec.Schema) {
 		p.Description = docs[field]
 		s.Properties[field] = p
 	}
-	meta := spec.Schema{SchemaProps: spec.SchemaProps{
-		Ref: m.refTo(m.add(reflect.TypeFor[metav1.ObjectMeta]())), Description: "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
-	}}
+	meta := spec.Schema{SchemaProps: spec.SchemaProps{Ref: m.refTo(m.add(metadata)), Description: doc}}
+	if always {
+		meta.Default = map[string]any{}
+	}
 	s.Properties["metadata"] = m.wrap(meta)
 }
 

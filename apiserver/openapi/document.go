@@ -12,18 +12,16 @@ import (
 	"sync"
 	"time"
 
-	openapiv2 "github.com/google/gnostic-models/openapiv2"
 	openapiv3 "github.com/google/gnostic-models/openapiv3"
 	"google.golang.org/protobuf/proto"
 )
 
 // document is one document in its formats, each built on first need and kept compressed.
 type document struct {
-	hash     string // of what it is made from
-	address  string // without the hash; empty: has none with a hash
-	protobuf string // media type of the protobuf form, as answered
-	describe func() ([]byte, error)
-	convert  func([]byte) (proto.Message, error)
+	hash     string                              // of what it is made from
+	address  string                              // without the hash; empty: has none with a hash
+	protobuf string                              // media type of the protobuf form, as answered
+	encode   func(protobuf bool) ([]byte, error) // as gzip
 
 	mu         sync.Mutex
 	compressed map[string][]byte // by media type, gzip
@@ -31,21 +29,40 @@ type document struct {
 
 const mediaJSON = "application/json"
 
-func newDocument2(hash string, describe func() ([]byte, error)) *document {
+func newDocument2(hash string, encode func(protobuf bool) ([]byte, error)) *document {
 	return &document{
-		hash: hash, describe: describe, protobuf: "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
-		convert:    func(raw []byte) (proto.Message, error) { return openapiv2.ParseDocument(raw) },
+		hash: hash, encode: encode, protobuf: "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
 		compressed: map[string][]byte{},
 	}
 }
 
 func newDocument3(hash, name string, describe func() ([]byte, error)) *document {
 	return &document{
-		hash: hash, address: "/openapi/v3/" + name, describe: describe,
-		protobuf:   "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
-		convert:    func(raw []byte) (proto.Message, error) { return openapiv3.ParseDocument(raw) },
+		hash: hash, address: "/openapi/v3/" + name, protobuf: "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+		encode: func(protobuf bool) ([]byte, error) {
+			raw, err := describe()
+			if err == nil && protobuf {
+				raw, err = convert3(raw)
+			}
+			if err != nil {
+				return nil, err
+			}
+			return compress(raw)
+		},
 		compressed: map[string][]byte{},
 	}
+}
+
+// convert3 turns a version 3 document from JSON into protobuf.
+func convert3(raw []byte) ([]byte, error) {
+	message, err := openapiv3.ParseDocument(raw)
+	if err != nil {
+		return nil, fmt.Errorf("convert OpenAPI v3 to protobuf: %w", err)
+	}
+	if raw, err = proto.Marshal(message); err != nil {
+		return nil, fmt.Errorf("encode OpenAPI v3 as protobuf: %w", err)
+	}
+	return raw, nil
 }
 
 // withHash is the address under which the document never changes.
@@ -128,20 +145,7 @@ func (d *document) bytes(media string) ([]byte, error) {
 	if body, ok := d.compressed[media]; ok {
 		return body, nil
 	}
-	raw, err := d.describe()
-	if err != nil {
-		return nil, err
-	}
-	if media == d.protobuf {
-		message, err := d.convert(raw)
-		if err != nil {
-			return nil, fmt.Errorf("convert %s to protobuf: %w", d.address, err)
-		}
-		if raw, err = proto.Marshal(message); err != nil {
-			return nil, fmt.Errorf("encode %s as protobuf: %w", d.address, err)
-		}
-	}
-	body, err := compress(raw)
+	body, err := d.encode(media == d.protobuf)
 	if err != nil {
 		return nil, err
 	}
@@ -150,16 +154,6 @@ func (d *document) bytes(media string) ([]byte, error) {
 }
 
 func compress(raw []byte) ([]byte, error) {
-	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
-	if err != nil {
-		return nil, fmt.Errorf("compress: %w", err)
-	}
-	if _, err := z.Write(raw); err != nil {
-		return nil, fmt.Errorf("compress: %w", err)
-	}
-	if err := z.Close(); err != nil {
-		return nil, fmt.Errorf("compress: %w", err)
-	}
-	return bytes.Clone(b.Bytes()), nil
+	b, err := newBlock(func(w io.Writer) error { _, err := w.Write(raw); return err })
+	return gzipped([]block{b}), err
 }

@@ -3,6 +3,7 @@ package openapi
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http/httptest"
 	"reflect"
 	"regexp"
@@ -65,10 +66,7 @@ var reference = regexp.MustCompile(`"\$ref":\s*"([^"]+)"`)
 func TestWhole(t *testing.T) {
 	ids := map[string]string{}
 	for name, d := range newDocuments(catalog.New(allKinds()).State(), nil).v3 {
-		raw, err := d.describe()
-		if err != nil {
-			t.Fatal(err)
-		}
+		raw := plain(t, d, false)
 		doc := &spec3.OpenAPI{}
 		if err := json.Unmarshal(raw, doc); err != nil {
 			t.Fatal(err)
@@ -192,7 +190,6 @@ func TestConcurrent(t *testing.T) {
 }
 
 func BenchmarkFirstRequest(b *testing.B) {
-	structure()
 	for b.Loop() {
 		w := httptest.NewRecorder()
 		New(catalog.New(kinds())).ServeHTTP(w, httptest.NewRequest("GET", "/openapi/v3/api/v1", nil))
@@ -203,5 +200,30 @@ func BenchmarkIndex(b *testing.B) {
 	for b.Loop() {
 		w := httptest.NewRecorder()
 		New(catalog.New(kinds())).ServeHTTP(w, httptest.NewRequest("GET", "/openapi/v3", nil))
+	}
+}
+
+// BenchmarkCustomChange is what the version 2 document costs after a custom resource changed.
+func BenchmarkCustomChange(b *testing.B) {
+	for _, media := range []string{mediaJSON, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"} {
+		b.Run(media[len(media)-4:], func(b *testing.B) {
+			list := catalog.New(builtin())
+			h := New(list)
+			get := func(schema string) {
+				list.SetCustom([]*api.Kind{with(schema)})
+				r := httptest.NewRequest("GET", "/openapi/v2", nil)
+				r.Header.Set("Accept", media)
+				r.Header.Set("Accept-Encoding", "gzip")
+				w := httptest.NewRecorder()
+				if h.ServeHTTP(w, r); w.Code != 200 {
+					b.Fatal(w.Code)
+				}
+			}
+			get(`{}`)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				get(fmt.Sprintf(`{"type": "object", "description": "%d"}`, i))
+			}
+		})
 	}
 }

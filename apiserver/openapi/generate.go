@@ -1,54 +1,65 @@
 //go:build ignore
 
-// Writes tables.go: what the Go types of the API say in comments alone, where reflection
-// does not see it: fields that are optional though they are always written, and the
-// values of enumerated strings. Run by go generate after a new release of k8s.io/api.
+// Writes marks.txt: what the Go types of the API say in comments alone, where reflection
+// does not see it. Run by go generate after a new release of k8s.io/api.
+//
+// A line is the name of a type, or after a tab that of a field, and its marks: required and
+// optional where the JSON tag does not say so, listType, mapType, structType, listMapKey,
+// default (as JSON) and union, discriminator, member. A type of string that may have some
+// values alone has them after enum, as JSON.
 package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"go/ast"
-	"go/format"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"log"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sort"
+	"strconv"
 	"strings"
 )
 
+// modules are where the types of the API are.
+var modules = map[string]string{
+	"k8s.io/api": "", "k8s.io/apimachinery": "pkg",
+	"k8s.io/apiextensions-apiserver": "pkg/apis/apiextensions", "k8s.io/kube-aggregator": "pkg/apis/apiregistration",
+}
+
 type tables struct {
-	optionals []string
-	enums     map[string][]string
+	types  map[string][]string          // marks of a type
+	fields map[string]map[string]string // of its fields
+	values map[string][]string          // of the constants of a type
+	names  map[string]string            // value of a constant
 }
 
 func main() {
-	t := &tables{enums: map[string][]string{}}
-	for _, module := range []string{"k8s.io/api", "k8s.io/apimachinery"} {
+	t := &tables{
+		types: map[string][]string{}, fields: map[string]map[string]string{}, values: map[string][]string{}, names: map[string]string{},
+	}
+	for module, below := range modules {
 		dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 		if err != nil {
 			log.Fatalf("find %s: %v", module, err)
 		}
-		if err := t.module(module, strings.TrimSpace(string(dir))); err != nil {
+		if err := t.module(module, strings.TrimSpace(string(dir)), below); err != nil {
 			log.Fatalf("read %s: %v", module, err)
 		}
 	}
-	source, err := format.Source(t.source())
-	if err != nil {
-		log.Fatalf("format: %v", err)
-	}
-	if err := os.WriteFile("tables.go", source, 0o644); err != nil {
+	if err := os.WriteFile("marks.txt", t.text(), 0o644); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func (t *tables) module(module, dir string) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+func (t *tables) module(module, dir, below string) error {
+	return filepath.WalkDir(filepath.Join(dir, below), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.HasPrefix(d.Name(), "zz_") {
 			return err
 		}
@@ -78,75 +89,187 @@ func (t *tables) file(pkg string, file *ast.File) {
 				if s.Doc != nil {
 					doc = s.Doc
 				}
-				name := pkg + "." + s.Name.Name
-				if marked(doc, "+enum") {
-					t.enums[name] = append(t.enums[name], "")
-				}
-				if fields, ok := s.Type.(*ast.StructType); ok {
-					t.fields(name, fields)
-				}
+				t.declared(pkg, s, doc)
 			case *ast.ValueSpec:
-				t.constant(pkg, s)
+				t.constant(pkg, s, file.Imports)
 			}
 		}
 	}
 }
 
-func (t *tables) fields(name string, s *ast.StructType) {
-	for _, f := range s.Fields.List {
-		if f.Tag == nil || len(f.Names) == 0 || strings.Contains(f.Tag.Value, "omitempty") || strings.Contains(f.Tag.Value, "omitzero") {
-			continue
-		}
-		if marked(f.Doc, "+optional") {
-			t.optionals = append(t.optionals, name+"."+f.Names[0].Name)
+func (t *tables) declared(pkg string, s *ast.TypeSpec, doc *ast.CommentGroup) {
+	name := pkg + "." + s.Name.Name
+	m := marks(doc)
+	for _, mark := range []string{"enum", "union"} {
+		if _, ok := m[mark]; ok {
+			t.types[name] = append(t.types[name], mark)
 		}
 	}
-}
-
-func (t *tables) constant(pkg string, s *ast.ValueSpec) {
-	named, ok := s.Type.(*ast.Ident)
-	if !ok || len(s.Values) != 1 {
+	for _, mark := range []string{"listType", "mapType", "structType"} {
+		if v := m[mark]; len(v) > 0 {
+			t.types[name] = append(t.types[name], mark+"="+v[0])
+		}
+	}
+	fields, ok := s.Type.(*ast.StructType)
+	if !ok {
 		return
 	}
-	if value, ok := s.Values[0].(*ast.BasicLit); ok && value.Kind == token.STRING {
-		name := pkg + "." + named.Name
-		t.enums[name] = append(t.enums[name], value.Value)
+	_, union := m["union"]
+	for _, f := range fields.Fields.List {
+		if f.Tag == nil {
+			continue
+		}
+		if text := fieldMarks(pkg, f, union); text != "" {
+			if t.fields[name] == nil {
+				t.fields[name] = map[string]string{}
+			}
+			t.fields[name][fieldName(f)] = text
+		}
 	}
 }
 
-func marked(doc *ast.CommentGroup, mark string) bool {
+// fieldName is that of an embedded type's own for an embedded field.
+func fieldName(f *ast.Field) string {
+	if len(f.Names) > 0 {
+		return f.Names[0].Name
+	}
+	switch t := f.Type.(type) {
+	case *ast.SelectorExpr:
+		return t.Sel.Name
+	case *ast.Ident:
+		return t.Name
+	}
+	return ""
+}
+
+func fieldMarks(pkg string, f *ast.Field, union bool) string {
+	m := marks(f.Doc)
+	var all []string
+	omitted := strings.Contains(f.Tag.Value, ",omitempty") || strings.Contains(f.Tag.Value, ",omitzero")
+	_, required := m["required"]
+	_, optional := m["optional"]
+	switch {
+	case required && omitted:
+		all = append(all, "required")
+	case optional && !required && !omitted:
+		all = append(all, "optional")
+	}
+	for _, mark := range []string{"listType", "mapType", "structType"} {
+		if v := m[mark]; len(v) > 0 {
+			all = append(all, mark+"="+v[0])
+		}
+	}
+	if keys := m["listMapKey"]; len(keys) > 0 {
+		all = append(all, "listMapKey="+strings.Join(keys, ","))
+	}
+	if _, ok := m["unionDiscriminator"]; ok {
+		all = append(all, "discriminator")
+	} else if union && optional {
+		all = append(all, "member")
+	}
+	if v := m["default"]; len(v) > 0 { // last: it may hold spaces
+		if name, ok := strings.CutPrefix(v[0], "ref("); ok {
+			v[0] = "@" + pkg + "." + strings.TrimSuffix(name, ")")
+		}
+		all = append(all, "default="+v[0])
+	}
+	return strings.Join(all, " ")
+}
+
+func (t *tables) constant(pkg string, s *ast.ValueSpec, imports []*ast.ImportSpec) {
+	if len(s.Values) != 1 {
+		return
+	}
+	named, _ := s.Type.(*ast.Ident)
+	literal := s.Values[0]
+	if call, ok := literal.(*ast.CallExpr); ok && named == nil && len(call.Args) == 1 { // Name = Type("text")
+		named, _ = call.Fun.(*ast.Ident)
+		literal = call.Args[0]
+	}
+	if named == nil {
+		return
+	}
+	name, text := pkg+"."+named.Name, ""
+	switch value := literal.(type) {
+	case *ast.BasicLit:
+		var err error
+		if text, err = strconv.Unquote(value.Value); err != nil || value.Kind != token.STRING {
+			return
+		}
+	case *ast.SelectorExpr: // a constant of another package
+		if text = reference(value, imports); text == "" {
+			return
+		}
+	default:
+		return
+	}
+	t.values[name] = append(t.values[name], text)
+	t.names[pkg+"."+s.Names[0].Name] = text
+}
+
+// reference is "@" and the full name of a constant in another package.
+func reference(s *ast.SelectorExpr, imports []*ast.ImportSpec) string {
+	of, ok := s.X.(*ast.Ident)
+	if !ok {
+		return ""
+	}
+	for _, i := range imports {
+		path, err := strconv.Unquote(i.Path.Value)
+		if err == nil && (i.Name != nil && i.Name.Name == of.Name || i.Name == nil && filepath.Base(path) == of.Name) {
+			return "@" + path + "." + s.Sel.Name
+		}
+	}
+	return ""
+}
+
+// marks are what a comment says to tools: "+name=value" or "+name".
+func marks(doc *ast.CommentGroup) map[string][]string {
+	all := map[string][]string{}
 	if doc == nil {
-		return false
+		return all
 	}
 	for _, c := range doc.List {
-		if strings.TrimSpace(strings.TrimPrefix(c.Text, "//")) == mark {
-			return true
+		if text, ok := strings.CutPrefix(strings.TrimSpace(strings.TrimPrefix(c.Text, "//")), "+"); ok {
+			name, value, _ := strings.Cut(text, "=")
+			all[name] = append(all[name], value)
 		}
 	}
-	return false
+	return all
 }
 
-func (t *tables) source() []byte {
+func (t *tables) text() []byte {
 	var b bytes.Buffer
-	fmt.Fprint(&b, "// Code generated by generate.go; DO NOT EDIT.\n\npackage openapi\n\n")
-	fmt.Fprint(&b, "// optionals are the fields that may be left out though an empty one is written.\nvar optionals = map[string]struct{}{\n")
-	sort.Strings(t.optionals)
-	for _, name := range t.optionals {
-		fmt.Fprintf(&b, "%q: {},\n", name)
+	fmt.Fprintln(&b, "# Written by generate.go; do not edit.")
+	names := maps.Clone(t.types)
+	for name := range t.fields {
+		names[name] = t.types[name]
 	}
-	fmt.Fprint(&b, "}\n\n// enums are the values that a type of string may have.\nvar enums = map[string][]string{\n")
-	var names []string
-	for name, values := range t.enums {
-		if slices.Contains(values, "") && len(values) > 1 { // "" is the mark; without it any string is allowed
-			names = append(names, name)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		own := slices.DeleteFunc(slices.Clone(names[name]), func(m string) bool { return m == "enum" })
+		if values := t.values[name]; slices.Contains(names[name], "enum") && len(values) > 0 {
+			for i, v := range values {
+				if constant, ok := strings.CutPrefix(v, "@"); ok {
+					values[i] = t.names[constant]
+				}
+			}
+			slices.Sort(values)
+			raw, err := json.Marshal(slices.Compact(values))
+			if err != nil {
+				log.Fatal(err)
+			}
+			own = append(own, "enum="+string(raw))
+		}
+		if len(own) == 0 && len(t.fields[name]) == 0 {
+			continue
+		}
+		fmt.Fprintln(&b, strings.Join(append([]string{name}, own...), " "))
+		for _, field := range slices.Sorted(maps.Keys(t.fields[name])) {
+			text := t.fields[name][field]
+			if before, constant, ok := strings.Cut(text, "default=@"); ok {
+				text = before + "default=" + strconv.Quote(t.names[constant])
+			}
+			fmt.Fprintf(&b, "\t%s %s\n", field, text)
 		}
 	}
-	sort.Strings(names)
-	for _, name := range names {
-		values := slices.DeleteFunc(t.enums[name], func(v string) bool { return v == "" })
-		sort.Strings(values)
-		fmt.Fprintf(&b, "%q: {%s},\n", name, strings.Join(slices.Compact(values), ", "))
-	}
-	fmt.Fprint(&b, "}\n")
 	return b.Bytes()
 }

@@ -24,6 +24,7 @@ type documents struct {
 	state *catalog.State
 	v2    *document
 	v3    map[string]*document // api/v1, apis/apps/v1
+	parts []*part              // of v2
 	index []byte               // what /openapi/v3 answers
 	etag  string               // of the index, quoted
 }
@@ -39,6 +40,7 @@ func newDocuments(state *catalog.State, old *documents) *documents {
 	d := &documents{state: state, v3: map[string]*document{}}
 	paths := map[string]place{}
 	whole := sha256.New()
+	var sums []string
 	for _, v := range all {
 		name, sum := strings.TrimPrefix(root(v.GroupVersion), "/"), v.hash()
 		fmt.Fprintln(whole, name, sum)
@@ -48,6 +50,10 @@ func newDocuments(state *catalog.State, old *documents) *documents {
 		}
 		d.v3[name] = doc
 		paths[name] = place{doc.withHash()}
+		sums = append(sums, sum)
+	}
+	for _, p := range parts(all, sums) {
+		d.parts = append(d.parts, old.keep(p))
 	}
 	for _, pg := range pages(all) {
 		doc := newDocument3(hashOf(program()+" "+pg.name), pg.name, pg.describe3)
@@ -66,7 +72,7 @@ func newDocuments(state *catalog.State, old *documents) *documents {
 	}
 	sum := encode(whole)
 	d.etag = strconv.Quote(sum)
-	d.v2 = newDocument2(sum, func() ([]byte, error) { return describe2(all, state.Remote) })
+	d.v2 = newDocument2(sum, func(protobuf bool) ([]byte, error) { return join(protobuf, d.parts, state.Remote) })
 	if old != nil && old.v2.hash == sum {
 		d.v2 = old.v2
 	}
@@ -76,6 +82,18 @@ func newDocuments(state *catalog.State, old *documents) *documents {
 	}
 	d.index = raw
 	return d
+}
+
+// keep gives the part of d that is made from the same as p, or else p.
+func (d *documents) keep(p *part) *part {
+	if d != nil {
+		for _, known := range d.parts {
+			if known.hash == p.hash {
+				return known
+			}
+		}
+	}
+	return p
 }
 
 // serveIndex answers where the documents of version 3 are.
@@ -104,7 +122,7 @@ func (v version) hash() string {
 			fmt.Fprintln(h, k.ListKind().Kind, slices.Sorted(maps.Keys(k.Fields)))
 			fmt.Fprintf(h, "schema %q\n", k.Schema)
 		} else {
-			fmt.Fprintln(h, "type", goName(k.Type))
+			fmt.Fprintln(h, "type", k.Type.PkgPath(), k.Type.Name())
 		}
 		for _, u := range k.Updates {
 			fmt.Fprintln(h, "update", u.Name, u.NoGet, u.NoPatch)

@@ -4,33 +4,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
-	"sync"
-
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/applyconfigurations"
-	smd "sigs.k8s.io/structured-merge-diff/v6/schema"
 )
-
-//go:generate go run generate.go
-
-// structure gives the schema that client-go's apply configurations carry: for each type
-// how lists and maps merge, and the defaults. Nil when it cannot be had; documents then
-// lack these marks.
-var structure = sync.OnceValue(func() *smd.Schema {
-	scheme := runtime.NewScheme()
-	if corev1.AddToScheme(scheme) != nil {
-		return nil
-	}
-	converter := applyconfigurations.NewTypeConverter(scheme)
-	any := &corev1.ConfigMap{}
-	any.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMap"))
-	typed, err := converter.ObjectToTyped(any)
-	if err != nil {
-		return nil
-	}
-	return typed.Schema()
-})
 
 // modelName is the name of a type's definition: its own, or made of its package's path.
 func modelName(t reflect.Type) string {
@@ -40,9 +14,6 @@ func modelName(t reflect.Type) string {
 	host, path, _ := strings.Cut(t.PkgPath(), "/")
 	return reversed(host) + "." + strings.ReplaceAll(path, "/", ".") + "." + t.Name()
 }
-
-// goName is how the tables name a type: k8s.io/api/core/v1.Protocol.
-func goName(t reflect.Type) string { return t.PkgPath() + "." + t.Name() }
 
 func deref(t reflect.Type) reflect.Type {
 	for t.Kind() == reflect.Pointer {
@@ -57,32 +28,6 @@ func typeDocs(t reflect.Type) map[string]string {
 		return documented.SwaggerDoc()
 	}
 	return nil
-}
-
-// plain describes types that come without a description.
-var plain = map[string]string{
-	"io.k8s.apimachinery.pkg.api.resource.Quantity":   "A number of a resource, as a decimal with an optional suffix: binary (Ki, Mi, Gi, Ti, Pi, Ei), decimal (n, u, m, k, M, G, T, P, E) or an exponent. Examples: 500m, 1.5Gi, 12e6.",
-	"io.k8s.apimachinery.pkg.util.intstr.IntOrString": "An integer, or a string such as a percentage or the name of a port.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.Time":       "A time as RFC 3339 writes it, to the second.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime":  "A time as RFC 3339 writes it, to the microsecond.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.Duration":   "A length of time in units from ns to h, such as 1h30m or 250ms.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1":   "A set of fields: keys are f:<name>, k:<keys of a list item>, v:<value> or i:<index>, and \".\" for the item itself.",
-	"io.k8s.apimachinery.pkg.runtime.RawExtension":    "An object of any kind.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent": "A change of an object that a watch tells of.",
-	"io.k8s.apimachinery.pkg.version.Info":            "What version the server is.",
-}
-
-func describe(name, doc string) string {
-	if doc != "" {
-		return doc
-	}
-	return plain[name]
-}
-
-// optional says that a field may be left out although an empty one is written.
-func optional(t reflect.Type, field string) bool {
-	_, listed := optionals[goName(t)+"."+field]
-	return listed
 }
 
 // scalar gives the JSON type and format of what is neither an object nor a list.

@@ -11,10 +11,10 @@ import (
 // page is a path that belongs to no group version: what groups there are, the server's
 // version. In version 3 each is a document of its own.
 type page struct {
-	name            string // of the document
-	id, tag, doc    string // of its one operation
-	answer          reflect.Type
-	produces, takes []string
+	name            string       // of the document
+	id, tag, doc    string       // of its one operation
+	answer          reflect.Type // nil: text
+	takes, produces []string
 }
 
 // pages are those that a server with these group versions has.
@@ -23,6 +23,10 @@ func pages(all []version) []page {
 		{"apis", "getAPIVersions", "apis", "get available API versions", reflect.TypeFor[metav1.APIGroupList](), object, object},
 		{"version", "getCodeVersion", "version", "get the version information for this server", reflect.TypeFor[apiversion.Info](), object[:1], object[:1]},
 	}
+	list = append(list,
+		page{".well-known/openid-configuration", "getServiceAccountIssuerOpenIDConfiguration", "WellKnown", "get service account issuer OpenID configuration, also known as the 'OIDC discovery doc'", nil, []string{}, object[:1]},
+		page{"openid/v1/jwks", "getServiceAccountIssuerOpenIDKeyset", "openid", "get service account issuer OpenID JSON Web Key Set (contains public token verification keys)", nil, []string{}, []string{"application/jwk-set+json"}},
+	)
 	seen := map[string]bool{}
 	for _, v := range all {
 		if seen[v.Group] {
@@ -42,10 +46,13 @@ func pages(all []version) []page {
 // add puts the page's path among the paths.
 func (pg page) add(p *paths) {
 	p.tag = pg.tag
-	p.add("/"+pg.name+"/", nil, &operation{
-		verb: http.MethodGet, id: pg.id, description: pg.doc, consumes: pg.takes, produces: pg.produces,
-		answer: pg.define(p.models),
-	})
+	o := &operation{verb: http.MethodGet, id: pg.id, description: pg.doc, consumes: pg.takes, produces: pg.produces}
+	if pg.answer == nil {
+		o.text = true
+	} else {
+		o.answer = pg.define(p.models)
+	}
+	p.add("/"+pg.name+"/", nil, o)
 }
 
 // define defines the answer, a kind of the API except for the version.

@@ -69,9 +69,6 @@ func options(t reflect.Type) []spec.Parameter {
 			typ = typ.Elem()
 		}
 		kind, _, ok := scalar(typ)
-		if name == "sinceTime" {
-			kind, ok = "string", true
-		}
 		if ok {
 			all = append(all, query(name, kind, docs[name]))
 		}

@@ -34,11 +34,6 @@ func newPaths(m *models, gv schema.GroupVersion) *paths {
 	title := groupTitle(gv.Group)
 	p := emptyPaths(m)
 	p.group, p.tag, p.root = title+upper(gv.Version), lower(title)+"_"+gv.Version, root(gv)
-	// What every group version understands beside its kinds.
-	for _, t := range []reflect.Type{reflect.TypeFor[metav1.DeleteOptions](), reflect.TypeFor[metav1.WatchEvent]()} {
-		m.tag(t, gv.WithKind(t.Name()))
-	}
-	m.meta(reflect.TypeFor[metav1.Status]())
 	p.add(p.root+"/", nil, &operation{
 		verb: http.MethodGet, id: "get" + p.group + "APIResources", description: "get available resources",
 		answer: m.meta(reflect.TypeFor[metav1.APIResourceList]()), produces: object, consumes: object,
@@ -87,11 +82,14 @@ type operation struct {
 	text                          bool // answers a string instead of an object
 }
 
-// add puts operations on a path. Parameters are those of the path.
+// add puts operations on a path. Parameters are those of the path; those that all operations have
+// are added to them.
 func (p *paths) add(path string, parameters []spec.Parameter, operations ...*operation) {
-	item := p.items[path]
-	item.Parameters = parameters
+	item := spec.PathItem{}
+	common := shared(operations)
+	item.Parameters = slices.Concat(parameters, common)
 	for _, o := range operations {
+		o.parameters = slices.DeleteFunc(slices.Clone(o.parameters), func(p spec.Parameter) bool { return has(common, p) })
 		op := p.operation(o)
 		switch o.verb {
 		case http.MethodGet:
@@ -111,6 +109,18 @@ func (p *paths) add(path string, parameters []spec.Parameter, operations ...*ope
 		}
 	}
 	p.items[path] = item
+}
+
+// shared are the query parameters that all operations have.
+func shared(operations []*operation) []spec.Parameter {
+	common := slices.Clone(operations[0].parameters)
+	return slices.DeleteFunc(common, func(p spec.Parameter) bool {
+		return slices.ContainsFunc(operations[1:], func(o *operation) bool { return !has(o.parameters, p) })
+	})
+}
+
+func has(list []spec.Parameter, one spec.Parameter) bool {
+	return slices.ContainsFunc(list, func(p spec.Parameter) bool { return p.Name == one.Name && p.In == one.In })
 }
 
 func (p *paths) operation(o *operation) *spec.Operation {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/kube-openapi/pkg/validation/spec"
@@ -27,34 +28,32 @@ func remotePlace(r *catalog.Remote) (name string, at place, ok bool) {
 	return name, place{"/openapi/v3/" + name + "?" + url.Values{"hash": {r.SchemaHash}}.Encode()}, true
 }
 
-// mergeRemote adds other servers' paths, and the definitions these need, to the document of
-// version 2. Where both have a definition of one name, this server's stays. A server that
-// does not answer is left out.
-func mergeRemote(doc *spec.Swagger, remote []catalog.Remote) {
-	for i := range remote {
-		r := &remote[i]
+// remotePart is what another server says of its group version when it is asked, once.
+func remotePart(r *catalog.Remote) *part {
+	return newPart("", sync.OnceValues(func() (entries, error) {
 		if r.Stale || r.Describe == nil {
-			continue
+			return entries{}, fmt.Errorf("%s cannot be asked", r.GroupVersion)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), remoteTime)
+		defer cancel()
 		raw, err := r.Describe(ctx)
-		cancel()
-		if err == nil {
-			_ = mergeDocument(doc, raw, "/apis/"+r.String()) // what cannot be read is left out
+		if err != nil {
+			return entries{}, fmt.Errorf("ask for %s: %w", r.GroupVersion, err)
 		}
-	}
+		return cut(raw, "/apis/"+r.String())
+	}))
 }
 
 var definitionRef = regexp.MustCompile(`"#/definitions/([^"]+)"`)
 
-// mergeDocument adds what is below a path, all of it or nothing.
-func mergeDocument(doc *spec.Swagger, raw []byte, below string) error {
+// cut gives what is below a path in a document of version 2, and the definitions it needs.
+func cut(raw []byte, below string) (entries, error) {
 	var other struct {
 		Paths       map[string]json.RawMessage `json:"paths"`
 		Definitions map[string]json.RawMessage `json:"definitions"`
 	}
 	if err := json.Unmarshal(raw, &other); err != nil {
-		return fmt.Errorf("read an OpenAPI v2 document: %w", err)
+		return entries{}, fmt.Errorf("read an OpenAPI v2 document: %w", err)
 	}
 	paths, definitions := map[string]spec.PathItem{}, spec.Definitions{}
 	var open []string // definitions that are still to be added
@@ -69,7 +68,7 @@ func mergeDocument(doc *spec.Swagger, raw []byte, below string) error {
 		}
 		var item spec.PathItem
 		if err := json.Unmarshal(raw, &item); err != nil {
-			return fmt.Errorf("read path %s: %w", path, err)
+			return entries{}, fmt.Errorf("read path %s: %w", path, err)
 		}
 		paths[path] = item
 		refer(raw)
@@ -78,22 +77,15 @@ func mergeDocument(doc *spec.Swagger, raw []byte, below string) error {
 		name := open[len(open)-1]
 		open = open[:len(open)-1]
 		raw, there := other.Definitions[name]
-		_, ours := doc.Definitions[name]
-		if _, done := definitions[name]; done || ours || !there {
+		if _, done := definitions[name]; done || !there {
 			continue
 		}
 		var s spec.Schema
 		if err := json.Unmarshal(raw, &s); err != nil {
-			return fmt.Errorf("read definition %s: %w", name, err)
+			return entries{}, fmt.Errorf("read definition %s: %w", name, err)
 		}
 		definitions[name] = s
 		refer(raw)
 	}
-	for path, item := range paths {
-		doc.Paths.Paths[path] = item
-	}
-	for name, s := range definitions {
-		doc.Definitions[name] = s
-	}
-	return nil
+	return newEntries(paths, definitions)
 }

@@ -43,8 +43,8 @@ func (r *resourcePaths) id(verb, what, rest string) string { return verb + r.gro
 func (r *resourcePaths) objects() {
 	r.list = r.models.list(r.k, r.object)
 	k, gvk := r.k, r.k.GroupVersionKind
-	status := r.models.add(reflect.TypeFor[metav1.Status]())
-	removal := r.models.add(reflect.TypeFor[metav1.DeleteOptions]())
+	status := r.models.meta(reflect.TypeFor[metav1.Status]())
+	removal := r.common(reflect.TypeFor[metav1.DeleteOptions]())
 	list := &operation{
 		verb: http.MethodGet, id: r.id("list", r.scoped, ""), action: "list", kind: gvk, answer: r.list,
 		description: "list or watch objects of kind " + k.Kind, parameters: listParameters, produces: stream,
@@ -61,19 +61,17 @@ func (r *resourcePaths) objects() {
 	if k.Namespaced {
 		all := *list
 		all.id = r.id("list", k.Kind, "ForAllNamespaces")
-		all.parameters = nil
-		r.add(r.root+"/"+k.Resource.Resource, slices.Concat(prettyOnly, listParameters), &all)
+		r.add(r.root+"/"+k.Resource.Resource, prettyOnly, &all)
 	}
-	r.view("", "", gvk, r.object, "read", "patch", "replace")
 	answer := status
 	if api.AnswersDeleted(k.GroupResource()) {
 		answer = r.object
 	}
-	r.add(r.item, r.items[r.item].Parameters, &operation{
+	r.add(r.item, slices.Concat(r.name, prettyOnly), append(r.views("", "", gvk, r.object, "read", "patch", "replace"), &operation{
 		verb: http.MethodDelete, id: r.id("delete", r.scoped, ""), action: "delete", kind: gvk,
 		description: "delete " + article(k.Kind), body: removal, bodyOptional: true, answer: answer,
 		codes: []int{http.StatusOK, http.StatusAccepted}, parameters: deleteParameters, produces: object,
-	})
+	})...)
 }
 
 func (r *resourcePaths) create(scoped string, gvk schema.GroupVersionKind, definition string) *operation {
@@ -84,11 +82,20 @@ func (r *resourcePaths) create(scoped string, gvk schema.GroupVersionKind, defin
 	}
 }
 
-// view is the object itself, or a subresource that is read and written like it.
+// common is a kind that there is in each group version.
+func (r *resourcePaths) common(t reflect.Type) string {
+	return r.models.tag(t, r.k.GroupVersion().WithKind(t.Name()))
+}
+
+// view is a subresource that is read and written like the object.
 func (r *resourcePaths) view(subresource, suffix string, gvk schema.GroupVersionKind, definition string, verbs ...string) {
-	path, of := r.item, "the specified "+gvk.Kind
+	r.add(r.item+"/"+subresource, slices.Concat(r.name, prettyOnly), r.views(subresource, suffix, gvk, definition, verbs...)...)
+}
+
+// views are the operations on it, or with no name of a subresource on the object itself.
+func (r *resourcePaths) views(subresource, suffix string, gvk schema.GroupVersionKind, definition string, verbs ...string) []*operation {
+	of := "the specified " + gvk.Kind
 	if subresource != "" {
-		path += "/" + subresource
 		of = subresource + " of the specified " + r.k.Kind
 	}
 	var all []*operation
@@ -111,7 +118,7 @@ func (r *resourcePaths) view(subresource, suffix string, gvk schema.GroupVersion
 		}
 		all = append(all, o)
 	}
-	r.add(path, slices.Concat(r.name, prettyOnly), all...)
+	return all
 }
 
 // watches are the paths under watch/, which clients of old use.
@@ -120,7 +127,7 @@ func (r *resourcePaths) watches() {
 		r.add(r.root+"/watch"+strings.TrimPrefix(path, r.root), slices.Concat(parameters, prettyOnly, listParameters), &operation{
 			verb: http.MethodGet, id: id, action: action, kind: r.k.GroupVersionKind, produces: stream,
 			description: "watch changes to " + article(r.k.Kind) + ". deprecated: use the 'watch' parameter with a list operation instead.",
-			answer:      r.models.add(reflect.TypeFor[metav1.WatchEvent]()),
+			answer:      r.common(reflect.TypeFor[metav1.WatchEvent]()),
 		})
 	}
 	watch(r.collection, r.id("watch", r.scoped, "List"), "watchlist", r.scope)
@@ -141,6 +148,9 @@ func (r *resourcePaths) action(a api.Action) {
 // connect is a subresource that upgrades or proxies; log alone is read like an object.
 func (r *resourcePaths) connect(c api.Connect) {
 	parameters := slices.Clone(r.name)
+	if c.Name != "log" {
+		parameters[0] = pathParameter("name", "name of the "+c.Kind)
+	}
 	if c.New != nil {
 		parameters = append(parameters, options(deref(reflect.TypeOf(c.New())))...)
 	}
@@ -172,7 +182,6 @@ func (r *resourcePaths) connect(c api.Connect) {
 		}
 		path += "/{path}"
 		parameters = append(slices.Clone(parameters), pathParameter("path", "path to the resource"))
-		parameters = slices.DeleteFunc(parameters, func(p spec.Parameter) bool { return p.Name == "path" && p.In == "query" })
 	}
 }
 

@@ -7,10 +7,10 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/kube-openapi/pkg/validation/spec"
-	smd "sigs.k8s.io/structured-merge-diff/v6/schema"
 
 	"github.com/proa-dev/proa/apis/api"
 )
@@ -20,8 +20,8 @@ import (
 type models struct {
 	v3          bool // refs, defaults and alternatives as version 3 writes them
 	definitions map[string]spec.Schema
-	// structure is what server-side apply knows of the types: list types, map keys, defaults.
-	structure *smd.Schema
+	marks       map[string]*typeMarks
+	words       map[string]map[string]string // see readWords
 	// kinds are the group version kinds that a definition is tagged with.
 	kinds map[string][]schema.GroupVersionKind
 }
@@ -36,7 +36,25 @@ func (m *models) add(t reflect.Type) string {
 	}
 	m.definitions[name] = spec.Schema{} // stops the recursion
 	m.definitions[name] = m.define(t, name)
+	m.tagOwn(t, name)
 	return name
+}
+
+// tagOwn tags a type with the kind that it is the Go type of, if it is of one. What is of a kind in
+// each group, as are the options of requests, is here that of v1 alone.
+func (m *models) tagOwn(t reflect.Type, name string) {
+	obj, ok := reflect.New(t).Interface().(runtime.Object)
+	if !ok {
+		return
+	}
+	kinds, _, err := scheme.Scheme.ObjectKinds(obj)
+	if err != nil { // it is of none
+		return
+	}
+	if len(kinds) > 1 {
+		kinds = slices.DeleteFunc(kinds, func(k schema.GroupVersionKind) bool { return k.Group != "" || k.Version != "v1" })
+	}
+	m.kinds[name] = kinds
 }
 
 // tag marks a type as the form of a kind, for clients that look it up by that.
@@ -59,10 +77,12 @@ func (m *models) list(k *api.Kind, object string) string {
 		return m.tag(t, k.ListKind())
 	}
 	name := strings.TrimSuffix(object, k.Kind) + k.ListKind().Kind
-	items := m.wrap(spec.Schema{SchemaProps: spec.SchemaProps{Ref: m.refTo(object), Default: map[string]any{}}})
-	s := m.define(reflect.TypeFor[metav1.PartialObjectMetadataList](), name)
+	items := m.wrap(spec.Schema{SchemaProps: spec.SchemaProps{Ref: m.refTo(object)}})
+	s := spec.Schema{}
+	s.Type = spec.StringOrArray{"object"}
 	s.Description = k.ListKind().Kind + " is a list of " + k.Kind
 	s.Required = []string{"items"}
+	m.shell(&s, reflect.TypeFor[metav1.ListMeta](), "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds", !custom(k))
 	list := *spec.ArrayProperty(&items)
 	list.Description = "List of " + k.Resource.Resource + "."
 	s.Properties["items"] = list
@@ -90,40 +110,26 @@ func kindExtension(gvk schema.GroupVersionKind) map[string]any {
 }
 
 func (m *models) define(t reflect.Type, name string) spec.Schema {
-	docs := typeDocs(t)
-	s := spec.Schema{}
-	s.Description = docs[""]
+	docs := m.described(t, name)
 	if special, ok := m.special(t); ok {
-		special.Description = describe(name, s.Description)
+		special.Description = docs[""]
 		return special
 	}
-	s.Description = describe(name, s.Description)
+	s := spec.Schema{}
+	s.Description = docs[""]
 	s.Type = spec.StringOrArray{"object"}
-	structure, known := m.atom(name)
-	s.Required = m.fields(&s, t, structure, docs)
-	if known {
-		addMapType(&s, structure.ElementRelationship)
-		addUnions(&s, structure.Unions)
-	}
+	s.Required = m.fields(&s, t, docs)
+	marked := m.marked(t)
+	marked.own.addMergeRules(&s)
+	marked.addUnion(&s, t)
 	return s
-}
-
-// atom is what server-side apply knows of a named type with fields.
-func (m *models) atom(name string) (*smd.Map, bool) {
-	if m.structure == nil {
-		return &smd.Map{}, false
-	}
-	def, ok := m.structure.FindNamedType(name)
-	if !ok || def.Map == nil {
-		return &smd.Map{}, false
-	}
-	return def.Map, true
 }
 
 // fields adds the properties of struct t, those of embedded structs among them, and
 // gives the names of those that must be set.
-func (m *models) fields(s *spec.Schema, t reflect.Type, structure *smd.Map, docs map[string]string) []string {
+func (m *models) fields(s *spec.Schema, t reflect.Type, docs map[string]string) []string {
 	var required []string
+	marked := m.marked(t).fields
 	for i := range t.NumField() {
 		f := t.Field(i)
 		tag, options, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -141,17 +147,18 @@ func (m *models) fields(s *spec.Schema, t reflect.Type, structure *smd.Map, docs
 					all[name] = doc
 				}
 			}
-			required = append(required, m.fields(s, embedded, structure, all)...)
+			required = append(required, m.fields(s, embedded, all)...)
 			continue
 		}
 		if tag == "" {
 			continue
 		}
 		omitEmpty := strings.Contains(options, "omitempty") || strings.Contains(options, "omitzero")
-		if !omitEmpty && !optional(t, f.Name) {
+		of := marked[f.Name]
+		if of.has("required") || !omitEmpty && !of.has("optional") {
 			required = append(required, tag)
 		}
-		p := m.property(f, docs[tag], omitEmpty, structure, tag)
+		p := m.property(f, docs[tag], omitEmpty, of)
 		if s.Properties == nil {
 			s.Properties = map[string]spec.Schema{}
 		}
@@ -161,16 +168,14 @@ func (m *models) fields(s *spec.Schema, t reflect.Type, structure *smd.Map, docs
 }
 
 // property is the schema of one field of a struct.
-func (m *models) property(f reflect.StructField, doc string, omitEmpty bool, structure *smd.Map, name string) spec.Schema {
+func (m *models) property(f reflect.StructField, doc string, omitEmpty bool, of marks) spec.Schema {
 	p := m.value(f.Type)
 	p.Description = doc
 	p.Default = zero(f.Type, omitEmpty)
-	if known, ok := structure.FindField(name); ok {
-		if known.Default != nil {
-			p.Default = known.Default
-		}
-		addMergeRules(&p, known.Type)
+	if v := of.value("default"); v != nil {
+		p.Default = v
 	}
+	of.addMergeRules(&p)
 	if strategy := f.Tag.Get("patchStrategy"); strategy != "" {
 		p.AddExtension(extension+"patch-strategy", strategy)
 	}
@@ -188,27 +193,18 @@ func (m *models) value(t reflect.Type) spec.Schema {
 	}
 	if typ, format, ok := scalar(t); ok {
 		s := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{typ}, Format: format}}
-		for _, v := range enums[goName(t)] {
-			s.Enum = append(s.Enum, v)
-		}
+		s.Enum, _ = m.marked(t).own.value("enum").([]any)
 		return s
 	}
 	switch t.Kind() {
 	case reflect.Slice, reflect.Array:
-		element := m.element(t.Elem())
+		element := m.value(t.Elem())
 		return *spec.ArrayProperty(&element)
 	case reflect.Map:
-		element := m.element(t.Elem())
+		element := m.value(t.Elem())
 		return *spec.MapProperty(&element)
 	}
 	return spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
-}
-
-// element is the schema of what a list or map holds.
-func (m *models) element(t reflect.Type) spec.Schema {
-	s := m.value(t)
-	s.Default = zero(t, false)
-	return m.wrap(s)
 }
 
 // wrap gives a schema the form of the document's version: version 2 has no defaults,
@@ -254,59 +250,4 @@ func (m *models) special(t reflect.Type) (spec.Schema, bool) {
 	}
 	s.Type = typed.OpenAPISchemaType()
 	return s, true
-}
-
-// addMergeRules says how server-side apply merges the list or map.
-func addMergeRules(s *spec.Schema, t smd.TypeRef) {
-	if list := t.Inlined.List; list != nil {
-		switch {
-		case list.ElementRelationship == smd.Atomic:
-			s.AddExtension(extension+"list-type", "atomic")
-		case len(list.Keys) > 0:
-			keys := make([]any, len(list.Keys))
-			for i, k := range list.Keys {
-				keys[i] = k
-			}
-			s.AddExtension(extension+"list-type", "map")
-			s.AddExtension(extension+"list-map-keys", keys)
-		default:
-			s.AddExtension(extension+"list-type", "set")
-		}
-	}
-	relationship := t.ElementRelationship
-	if t.Inlined.Map != nil && relationship == nil {
-		relationship = &t.Inlined.Map.ElementRelationship
-	}
-	if relationship != nil {
-		addMapType(s, *relationship)
-	}
-}
-
-// addMapType says whether the map or object has one owner, or each of its fields one.
-func addMapType(s *spec.Schema, r smd.ElementRelationship) {
-	switch r {
-	case smd.Atomic:
-		s.AddExtension(extension+"map-type", "atomic")
-	case smd.Separable:
-		s.AddExtension(extension+"map-type", "granular")
-	}
-}
-
-func addUnions(s *spec.Schema, unions []smd.Union) {
-	var list []any
-	for _, u := range unions {
-		one := map[string]any{}
-		if u.Discriminator != nil {
-			one["discriminator"] = *u.Discriminator
-		}
-		fields := map[string]any{}
-		for _, f := range u.Fields {
-			fields[f.FieldName] = f.DiscriminatorValue
-		}
-		one["fields-to-discriminateBy"] = fields
-		list = append(list, one)
-	}
-	if list != nil {
-		s.AddExtension(extension+"unions", list)
-	}
 }
