@@ -57,7 +57,7 @@ func (p *Plan) Update(write Write) (entries []metav1.ManagedFieldsEntry, ok bool
 	if w.odd {
 		return nil, false
 	}
-	if len(w.tree) == 0 && slices.EqualFunc(base, live, p.kept) {
+	if len(w.tree) == 0 && slices.EqualFunc(base, live, p.kept) && slices.IsSortedFunc(base, order) {
 		return base, true
 	}
 	return p.entries(base, w.tree, write)
