@@ -38,6 +38,7 @@ type shape struct {
 	named  map[string]*field             // the same by path element
 	elem   *shape                        // of a mapping or list
 	keys   []key                         // of a keyed list, in the order of their names
+	plain  bool                          // of a mapping: of strings to strings
 }
 
 type field struct {
@@ -235,6 +236,7 @@ func (c *compiler) mapped(s *shape, t reflect.Type, m *schema.Map) {
 		}
 	case t.Key().Kind() == reflect.String && len(m.Fields) == 0:
 		s.form, s.elem = mapping, c.shape(t.Elem(), m.ElementType)
+		s.plain = t == texts && s.elem.form == leaf
 	}
 }
 

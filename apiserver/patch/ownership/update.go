@@ -1,6 +1,7 @@
 package ownership
 
 import (
+	"bytes"
 	"cmp"
 	"reflect"
 	"slices"
@@ -47,7 +48,8 @@ func (p *Plan) Update(write Write) (entries []metav1.ManagedFieldsEntry, ok bool
 	if len(base) == 0 && write.Live != nil && write.Live.GetUID() != "" {
 		return nil, true // it was never tracked
 	}
-	w := walker{}
+	w := walkers.Get().(*walker)
+	defer w.release()
 	fields, rest := p.root.fields, []*field(nil)
 	if i := slices.IndexFunc(fields, func(f *field) bool { return f.name == write.Ignored }); i >= 0 {
 		fields, rest = fields[:i], fields[i+1:]
@@ -60,16 +62,16 @@ func (p *Plan) Update(write Write) (entries []metav1.ManagedFieldsEntry, ok bool
 	if len(w.tree) == 0 && slices.EqualFunc(base, live, p.kept) && slices.IsSortedFunc(base, order) {
 		return base, true
 	}
-	return p.entries(base, w.tree, write)
+	return p.entries(base, w, write)
 }
 
-// entries applies a change to each of the entries in base.
-func (p *Plan) entries(base []metav1.ManagedFieldsEntry, change []node, write Write) ([]metav1.ManagedFieldsEntry, bool) {
+// entries applies what w found to each of the entries in base.
+func (p *Plan) entries(base []metav1.ManagedFieldsEntry, w *walker, write Write) ([]metav1.ManagedFieldsEntry, bool) {
 	self := metav1.ManagedFieldsEntry{
 		Manager: cmp.Or(write.Manager, "unknown"), Operation: metav1.ManagedFieldsOperationUpdate,
 		APIVersion: p.version, FieldsType: "FieldsV1", Subresource: write.Subresource,
 	}
-	writes := slices.ContainsFunc(change, func(n node) bool { return n.mark&written != 0 })
+	writes := slices.ContainsFunc(w.tree, func(n node) bool { return n.mark&written != 0 })
 	out := make([]metav1.ManagedFieldsEntry, 0, len(base)+1)
 	updaters := 0
 	for i := range base {
@@ -78,7 +80,7 @@ func (p *Plan) entries(base []metav1.ManagedFieldsEntry, change []node, write Wr
 			return nil, false
 		}
 		mine := writes && sameManager(&e, &self)
-		fields, ok := p.merged(e.FieldsV1, change, mine)
+		fields, ok := p.merged(e.FieldsV1, w, mine)
 		switch {
 		case !ok:
 			return nil, false
@@ -91,7 +93,7 @@ func (p *Plan) entries(base []metav1.ManagedFieldsEntry, change []node, write Wr
 		out = append(out, e)
 	}
 	if writes {
-		self.FieldsV1, _ = p.merged(nil, change, true)
+		self.FieldsV1, _ = p.merged(nil, w, true)
 		self.Time = now()
 		out = append(out, self)
 	}
@@ -115,8 +117,8 @@ func (p *Plan) usual(e *metav1.ManagedFieldsEntry) bool {
 		e.APIVersion == p.version && e.FieldsType == "FieldsV1" && utf8.ValidString(e.Manager) && utf8.ValidString(e.Subresource)
 }
 
-// merged gives the fields of an entry after the change, nil for none.
-func (p *Plan) merged(before *metav1.FieldsV1, change []node, writer bool) (*metav1.FieldsV1, bool) {
+// merged gives the fields of an entry after the change that w found, nil for none.
+func (p *Plan) merged(before *metav1.FieldsV1, w *walker, writer bool) (*metav1.FieldsV1, bool) {
 	raw := "{}"
 	if before != nil {
 		raw = before.GetRawString()
@@ -125,16 +127,19 @@ func (p *Plan) merged(before *metav1.FieldsV1, change []node, writer bool) (*met
 	if !ok {
 		return nil, false
 	}
-	m := merger{writer: writer, out: append(make([]byte, 0, len(raw)+256), '{')}
-	m.merge(tree, change)
+	m := merger{writer: writer, out: append(w.text[:0], '{')}
+	m.merge(tree, w.tree)
 	m.out = append(m.out, '}')
+	w.text = m.out
 	switch string(m.out) {
 	case "{}":
 		return nil, true
 	case raw:
 		return before, true
 	}
-	return metav1.NewFieldsV1(string(m.out)), true
+	fields := &metav1.FieldsV1{}
+	fields.SetRawBytes(m.out) // a copy
+	return fields, true
 }
 
 // sameManager says that two entries are those of one manager. One that applies is the same in all versions.
@@ -146,7 +151,7 @@ func sameManager(a, b *metav1.ManagedFieldsEntry) bool {
 // kept says that an entry the client sent is the one it got.
 func (p *Plan) kept(a, b metav1.ManagedFieldsEntry) bool {
 	return p.usual(&a) && sameManager(&a, &b) && a.APIVersion == b.APIVersion && a.FieldsType == b.FieldsType &&
-		a.Time.Equal(b.Time) && a.FieldsV1.GetRawString() == b.FieldsV1.GetRawString()
+		a.Time.Equal(b.Time) && bytes.Equal(a.FieldsV1.GetRawBytes(), b.FieldsV1.GetRawBytes())
 }
 
 // order is that of the entries in an object.

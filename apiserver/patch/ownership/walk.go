@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // mark says what happened to a path between old and new.
@@ -27,8 +28,19 @@ type node struct {
 // walker compares two objects. Values of old and new are absent (invalid), null, or there.
 type walker struct {
 	tree []node
-	odd  bool   // something the library must judge
-	text []byte // scratch
+	odd  bool     // something the library must judge
+	text []byte   // scratch
+	keys []string // scratch
+}
+
+var walkers = sync.Pool{New: func() any { return &walker{} }}
+
+// release gives a walker to the next write.
+func (w *walker) release() {
+	clear(w.tree)
+	clear(w.keys)
+	w.tree, w.keys, w.odd = w.tree[:0], w.keys[:0], false
+	walkers.Put(w)
 }
 
 func (w *walker) open(elem string) int {
@@ -71,7 +83,9 @@ func (w *walker) compare(s *shape, l, r reflect.Value) mark {
 			}
 			return m
 		}
-		if s.form == mapping {
+		if s.form == mapping && s.plain {
+			w.texts(l, r)
+		} else if s.form == mapping {
 			w.mapping(s, l, r)
 		} else if m != 0 || !sameItems(l, r) {
 			w.items(s, l, r)
@@ -162,22 +176,49 @@ func (w *walker) pairs(v reflect.Value) []pair {
 		return nil
 	}
 	out := make([]pair, 0, n)
-	if m, ok := v.Interface().(map[string]string); ok {
-		for k, val := range m {
-			out = append(out, w.entry(k, reflect.ValueOf(val)))
-		}
-	} else {
-		for it := v.MapRange(); it.Next(); {
-			out = append(out, w.entry(it.Key().String(), it.Value()))
-		}
+	for it := v.MapRange(); it.Next(); {
+		out = append(out, pair{elem: w.entry(it.Key().String()), val: it.Value()})
 	}
 	slices.SortFunc(out, func(a, b pair) int { return strings.Compare(a.elem, b.elem) })
 	return out
 }
 
-func (w *walker) entry(key string, v reflect.Value) pair {
+// entry is the path element of a map entry.
+func (w *walker) entry(key string) string {
 	w.odd = w.odd || !plain(key, false)
-	return pair{elem: "f:" + key, val: v}
+	return "f:" + key
+}
+
+// texts is mapping for maps of strings to strings.
+func (w *walker) texts(l, r reflect.Value) {
+	a, b := textsOf(l), textsOf(r)
+	keys := w.keys[:0]
+	for k, v := range a {
+		if other, ok := b[k]; !ok || other != v {
+			keys = append(keys, k)
+		}
+	}
+	for k := range b {
+		if _, ok := a[k]; !ok {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		m := written
+		if _, ok := b[k]; !ok {
+			m = dropped
+		}
+		w.close(w.open(w.entry(k)), m)
+	}
+	w.keys = keys
+}
+
+func textsOf(v reflect.Value) map[string]string {
+	if length(v) == 0 {
+		return nil
+	}
+	return v.Interface().(map[string]string)
 }
 
 // items compares lists item by item. Items that share a key count as one path that is marked as a whole.
