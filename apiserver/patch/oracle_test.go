@@ -59,7 +59,9 @@ func newChaos(seed int64, names []string) *chaos {
 		func(t *metav1.Time, f randfill.Continue) {
 			*t = []metav1.Time{{}, metav1.Unix(1e9, 0), {Time: time.Unix(1e9, 5).UTC()}}[f.Intn(3)]
 		},
-		func(t *metav1.MicroTime, f randfill.Continue) { *t = metav1.NewMicroTime(time.Unix(int64(f.Intn(3)), 0)) },
+		func(t *metav1.MicroTime, f randfill.Continue) {
+			*t = metav1.NewMicroTime(time.Unix(int64(f.Intn(3)), 0))
+		},
 		func(r *runtime.RawExtension, f randfill.Continue) {
 			r.Raw = [][]byte{nil, []byte(`{"a":1}`), []byte(`{"a": 1}`)}[f.Intn(3)]
 		},

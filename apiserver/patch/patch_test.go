@@ -2,6 +2,7 @@ package patch
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -191,4 +192,44 @@ func FuzzApply(f *testing.F) {
 			t.Errorf("not a status: %v", err)
 		}
 	})
+}
+
+// TestEntriesAside checks that patches leave managedFields alone unless they are about them.
+func TestEntriesAside(t *testing.T) {
+	live, err := fieldsOf(t, podKind).Written(nil, aPod(), "kubectl", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	*live.GetManagedFields()[0].Time = metav1.Unix(1e9, 0) // as it comes from the store
+	before := live.DeepCopyObject()
+	for _, c := range []struct {
+		apply   func(*api.Kind, api.Object, []byte, string) (api.Object, []string, error)
+		body    string
+		entries int // of what comes out; -1: those of live
+	}{
+		{JSON, `[{"op":"add","path":"/metadata/labels/a","value":"b"}]`, -1},
+		{JSON, `[{"op":"replace","path":"/metadata/managedFields","value":[{}]}]`, 1},
+		{JSON, `[{"op":"remove","path":"/metadata/managedFields/0"}]`, 0},
+		{JSON, `[{"op":"remove","path":"\u002fmetadata/managed\u0046ields/0"}]`, 0},
+		{JSON, `[{"op":"copy","from":"/metadata","path":"/metadata"}]`, -1},
+		{JSON, `[{"op":"test","path":"/metadata/managedFields/0/manager","value":"kubectl"}]`, -1},
+		{Merge, `{"status":{"phase":"Running"}}`, -1},
+		{Merge, `{"metadata":{"managedFields":[{}]}}`, 1},
+		{Merge, `{"metadata":{"managedFields":null}}`, 0},
+		{Strategic, `{"status":{"phase":"Running","message":"a \"b\" <c>"}}`, -1},
+		{Strategic, `{"metadata":{"managedFields":[{}]}}`, 1},
+	} {
+		obj, _, err := c.apply(podKind, live, []byte(c.body), "")
+		if err != nil {
+			t.Errorf("%s: %v", c.body, err)
+			continue
+		}
+		got := obj.GetManagedFields()
+		if c.entries < 0 && entriesOf(obj) != entriesOf(live) || c.entries >= 0 && (len(got) != c.entries || c.entries == 1 && got[0] != (metav1.ManagedFieldsEntry{})) {
+			t.Errorf("%s: entries %v", c.body, got)
+		}
+	}
+	if !reflect.DeepEqual(before, live) {
+		t.Error("the live object was changed")
+	}
 }
