@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -40,4 +41,38 @@ func without(obj api.Object) api.Object {
 	}
 	obj.SetManagedFields([]metav1.ManagedFieldsEntry(nil))
 	return obj
+}
+
+// apart gives an object with only the top-level fields that a patch names, and its metadata, and
+// the function that gives what the patch made of it the others: a report of a status need not turn
+// the spec into JSON and back. An object without a Go type stays as it is.
+func apart[V any](obj api.Object, patch map[string]V) (part api.Object, join func(api.Object)) {
+	v := reflect.ValueOf(obj).Elem()
+	if v.Type() == reflect.TypeFor[unstructured.Unstructured]() {
+		return obj, func(api.Object) {}
+	}
+	for name := range patch {
+		if strings.HasPrefix(name, "$") { // a directive for the whole object
+			return obj, func(api.Object) {}
+		}
+	}
+	some, others := reflect.New(v.Type()), reflect.New(v.Type())
+	some.Elem().Set(v)
+	var left []int
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if _, named := patch[name]; named || f.Anonymous || name == "" {
+			continue
+		}
+		others.Elem().Field(i).Set(v.Field(i))
+		some.Elem().Field(i).SetZero()
+		left = append(left, i)
+	}
+	return some.Interface().(api.Object), func(made api.Object) {
+		kept := reflect.ValueOf(others.Interface().(api.Object).DeepCopyObject()).Elem()
+		for _, i := range left {
+			reflect.ValueOf(made).Elem().Field(i).Set(kept.Field(i))
+		}
+	}
 }

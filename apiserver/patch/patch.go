@@ -67,7 +67,11 @@ func Merge(kind *api.Kind, live api.Object, body []byte, validation string) (api
 		return nil, nil, err
 	}
 	bare, restore := aside(live, body)
-	before, err := json.Marshal(bare)
+	part, join := bare, func(api.Object) {}
+	if change := map[string]json.RawMessage{}; json.Unmarshal(body, &change) == nil && len(change) > 0 {
+		part, join = apart(bare, change)
+	}
+	before, err := json.Marshal(part)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the object to patch: %w", err)
 	}
@@ -75,7 +79,10 @@ func Merge(kind *api.Kind, live api.Object, body []byte, validation string) (api
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
-	return patched(kind, after, strict, validation, restore)
+	return patched(kind, after, strict, validation, func(obj api.Object) {
+		join(obj)
+		restore(obj)
+	})
 }
 
 // duplicates finds the fields that a patch names twice.

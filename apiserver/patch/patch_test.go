@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -230,6 +231,39 @@ func TestEntriesAside(t *testing.T) {
 		}
 	}
 	if !reflect.DeepEqual(before, live) {
+		t.Error("the live object was changed")
+	}
+}
+
+// TestApart checks that a patch of some fields does what it does with all of them in sight.
+func TestApart(t *testing.T) {
+	live := aPod()
+	live.Status = corev1.PodStatus{Phase: "Pending", Conditions: []corev1.PodCondition{{Type: "Ready", Status: "False"}}, PodIPs: []corev1.PodIP{}}
+	for name, apply := range map[string]func(*api.Kind, api.Object, []byte, string) (api.Object, []string, error){"strategic": Strategic, "merge": Merge} {
+		for _, body := range []string{
+			`{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}%s}`,
+			`{"metadata":{"labels":{"app":null,"b":"c"}}%s}`, `{"metadata":{"finalizers":["a/b"]},"status":null%s}`,
+			`{"spec":{"nodeName":"n","containers":null}%s}`, `{"nope":1%s}`, `{"kind":"Pod"%s}`, `{"$patch":"replace","metadata":{"name":"web-7d4b9c6f5-x2x9k"}%s}`,
+		} {
+			some := strings.Replace(body, "%s", "", 1)
+			for _, more := range []string{`"spec":{}`, `"status":{}`} {
+				if key, _, _ := strings.Cut(more, ":"); !strings.Contains(body, key) {
+					body = strings.Replace(body, "%s", ","+more+"%s", 1)
+				}
+			}
+			all := strings.Replace(body, "%s", "", 1)
+			a, warnA, errA := apply(podKind, live, []byte(some), "Warn")
+			b, warnB, errB := apply(podKind, live, []byte(all), "Warn")
+			if (errA == nil) != (errB == nil) || !reflect.DeepEqual(warnA, warnB) {
+				t.Errorf("%s %s: %v, %v, with all %v, %v", name, some, warnA, errA, warnB, errB)
+				continue
+			}
+			if errA == nil && !equality.Semantic.DeepEqual(a, b) {
+				t.Errorf("%s %s:\n%v\nwith all\n%v", name, some, a, b)
+			}
+		}
+	}
+	if want := aPod(); !reflect.DeepEqual(want.Spec, live.Spec) {
 		t.Error("the live object was changed")
 	}
 }

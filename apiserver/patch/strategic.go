@@ -25,7 +25,8 @@ func Strategic(kind *api.Kind, live api.Object, body []byte, validation string) 
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
 	bare, restore := aside(live, body)
-	before, err := runtime.DefaultUnstructuredConverter.ToUnstructured(bare)
+	part, join := apart(bare, change)
+	before, err := runtime.DefaultUnstructuredConverter.ToUnstructured(part)
 	if err != nil {
 		return nil, nil, fmt.Errorf("convert the object to patch: %w", err)
 	}
@@ -50,6 +51,7 @@ func Strategic(kind *api.Kind, live api.Object, body []byte, validation string) 
 	if err := sameKind(kind, obj); err != nil {
 		return nil, nil, invalid(sent(), err)
 	}
+	join(obj)
 	restore(obj)
 	warnings, err = judge(strict, validation, sent)
 	return obj, warnings, err
