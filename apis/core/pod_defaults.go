@@ -207,6 +207,9 @@ func defaultProjected(p *corev1.ProjectedVolumeSource) {
 		if t := p.Sources[i].ServiceAccountToken; t != nil {
 			fillPtr(&t.ExpirationSeconds, int64(60*60))
 		}
+		if c := p.Sources[i].PodCertificate; c != nil {
+			fillPtr(&c.MaxExpirationSeconds, int32(24*60*60))
+		}
 		if d := p.Sources[i].DownwardAPI; d != nil {
 			defaultDownwardItems(d.Items)
 		}

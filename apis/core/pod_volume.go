@@ -1,7 +1,9 @@
 package core
 
 import (
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -167,6 +169,43 @@ func validateProjected(v *corev1.ProjectedVolumeSource, path *field.Path) field.
 		if t := s.ServiceAccountToken; t != nil {
 			errs = append(errs, validateTokenSource(t, p.Child("serviceAccountToken"))...)
 		}
+		if c := s.PodCertificate; c != nil {
+			errs = append(errs, validateCertificateSource(c, p.Child("podCertificate"))...)
+		}
+	}
+	return errs
+}
+
+// Bounds of the life of a pod's certificate, in seconds: an hour to 91 days.
+const (
+	minCertificateSeconds = 3600
+	maxCertificateSeconds = 91 * 24 * 3600
+)
+
+// podKeyTypes are the keys that a node makes for a pod.
+var podKeyTypes = []string{"ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072", "RSA4096"}
+
+func validateCertificateSource(c *corev1.PodCertificateProjection, path *field.Path) field.ErrorList {
+	errs := required(c.SignerName, path.Child("signerName"), "")
+	if !slices.Contains(podKeyTypes, c.KeyType) {
+		errs = append(errs, field.NotSupported(path.Child("keyType"), c.KeyType, podKeyTypes))
+	}
+	switch e, p := c.MaxExpirationSeconds, path.Child("maxExpirationSeconds"); {
+	case e == nil:
+	case *e < minCertificateSeconds:
+		errs = append(errs, field.Invalid(p, *e, fmt.Sprintf("if provided, maxExpirationSeconds must be >= %d", minCertificateSeconds)))
+	case *e > maxCertificateSeconds:
+		errs = append(errs, field.Invalid(p, *e, fmt.Sprintf("if provided, maxExpirationSeconds must be <= %d", maxCertificateSeconds)))
+	}
+	some := false
+	for name, file := range map[string]string{"credentialBundlePath": c.CredentialBundlePath, "keyPath": c.KeyPath, "certificateChainPath": c.CertificateChainPath} {
+		if file != "" {
+			some = true
+			errs = append(errs, localPath(file, path.Child(name))...)
+		}
+	}
+	if !some {
+		errs = append(errs, field.Required(path, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath"))
 	}
 	return errs
 }

@@ -95,6 +95,7 @@ func (d *Definitions) Run(ctx context.Context) error {
 	}
 	defer w.Stop()
 	clear(d.known) // of a run before; what is served is kept and compared
+	clear(d.cleaning)
 	batches, failed := make(chan []store.Event), make(chan error, 1)
 	d.group.Go(func() { failed <- follow(ctx, w, batches) })
 	present := map[string]bool{}
@@ -166,10 +167,15 @@ func (d *Definitions) take(ctx context.Context, events []store.Event, present ma
 // they say of themselves.
 func (d *Definitions) work(ctx context.Context, names []string) {
 	var changed []string
+	was := map[string]*apiextensions.Definition{} // what failed is decided again from there
+	broken := map[string]bool{}                   // not again in this round
 	serving := false
 	var gone []schema.GroupResource
 	for i := 0; i < len(names); i++ { // grows
 		name := names[i]
+		if broken[name] {
+			continue
+		}
 		def := d.known[name]
 		if def == nil {
 			if r := d.resources[name]; r != nil {
@@ -180,10 +186,11 @@ func (d *Definitions) work(ctx context.Context, names []string) {
 		}
 		next := d.settle(def)
 		if next != def {
-			d.known[name] = next
+			d.known[name], was[name] = next, def
 			names = append(names, d.waiting(next)...)
 		}
 		if took, err := d.serve(ctx, next); err != nil {
+			d.known[name], broken[name] = def, true
 			d.failed(ctx, name, "serve custom resources", err)
 			continue
 		} else if took {
@@ -201,6 +208,7 @@ func (d *Definitions) work(ctx context.Context, names []string) {
 	}
 	for _, name := range changed {
 		if err := d.write(ctx, d.known[name]); err != nil {
+			d.known[name] = was[name]
 			d.failed(ctx, name, "write the status of a definition", err)
 		}
 	}

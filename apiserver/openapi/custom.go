@@ -3,6 +3,7 @@ package openapi
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -57,7 +58,21 @@ func (m *models) custom(k *api.Kind) spec.Schema {
 	s.Type = spec.StringOrArray{"object"}
 	m.embed(&s)
 	m.whole(&s)
+	addSelectable(&s, k)
 	return s
+}
+
+// addSelectable names the fields that lists can be narrowed by.
+func addSelectable(s *spec.Schema, k *api.Kind) {
+	var list []any
+	for _, name := range slices.Sorted(maps.Keys(k.Fields)) {
+		if name != "metadata.name" && name != "metadata.namespace" {
+			list = append(list, map[string]any{"fieldPath": name})
+		}
+	}
+	if list != nil {
+		s.AddExtension(extension+"selectable-fields", list)
+	}
 }
 
 // whole adds the fields that every object has.

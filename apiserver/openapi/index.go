@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash"
+	"maps"
 	"net/http"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,6 +101,7 @@ func (v version) hash() string {
 		fmt.Fprintln(h, k.Kind, k.Resource.Resource, k.Namespaced, k.HasStatus, k.Scale != nil, k.Virtual != nil,
 			api.AnswersDeleted(k.GroupResource()))
 		if custom(k) {
+			fmt.Fprintln(h, k.ListKind().Kind, slices.Sorted(maps.Keys(k.Fields)))
 			fmt.Fprintf(h, "schema %q\n", k.Schema)
 		} else {
 			fmt.Fprintln(h, "type", goName(k.Type))
