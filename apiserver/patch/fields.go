@@ -42,9 +42,12 @@ func NewFields(kind *api.Kind, scheme *runtime.Scheme) (*Fields, error) {
 		}
 	} else if trusting, err := newTrusting(f.types, kind); err == nil {
 		f.types = trusting
-		if plan, err := ownership.NewPlan(kind.Type, trusting.schema, trusting.ref, f.version); err == nil && f.plain {
-			f.plan = plan
-		} // else the library does it, slower and not less right
+		if f.plain {
+			// Without a plan the library does it, slower and not less right.
+			if plan, err := ownership.NewPlan(kind.Type, trusting.schema, trusting.ref, f.version); err == nil {
+				f.plan = plan
+			}
+		}
 	} else {
 		f.types = managedfields.NewDeducedTypeConverter()
 	}

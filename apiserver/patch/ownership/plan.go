@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"sigs.k8s.io/structured-merge-diff/v6/schema"
 	"sigs.k8s.io/structured-merge-diff/v6/value"
@@ -64,8 +65,14 @@ var unowned = []string{"creationTimestamp", "generation", "managedFields", "name
 // NewPlan makes the plan for objects of the struct type t, whose schema is ref in s. version is
 // that of their entries, such as "apps/v1".
 func NewPlan(t reflect.Type, s *schema.Schema, ref schema.TypeRef, version string) (*Plan, error) {
-	c := compiler{schema: s, known: map[typeKey]*shape{}}
-	root := *c.shape(t, ref)
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	c := shared.compilers[s]
+	if c == nil {
+		c = &compiler{schema: s, known: map[typeKey]*shape{}}
+		shared.compilers[s] = c
+	}
+	root := c.shape(t, ref)
 	if root.form != structure {
 		return nil, fmt.Errorf("plan for %v: its schema is no structure", t)
 	}
@@ -105,8 +112,14 @@ type typeKey struct {
 
 type compiler struct {
 	schema *schema.Schema
-	known  map[typeKey]*shape // types can contain themselves
+	known  map[typeKey]*shape // types contain each other and themselves
 }
+
+// shared has what the kinds of a schema have in common: that of a pod is in nine of them.
+var shared = struct {
+	mu        sync.Mutex
+	compilers map[*schema.Schema]*compiler
+}{compilers: map[*schema.Schema]*compiler{}}
 
 func (c *compiler) shape(t reflect.Type, ref schema.TypeRef) *shape {
 	s := &shape{}
