@@ -25,9 +25,11 @@ type node struct {
 // walker compares two objects. Values of old and new are absent (invalid), null, or there.
 type walker struct {
 	tree []node
-	odd  bool     // something the library must judge
-	text []byte   // scratch
-	keys []string // scratch
+	odd  bool // something the library must judge
+	// trusted says that the entries are those of the live object, which were written here or by the library.
+	trusted bool
+	text    []byte   // scratch
+	keys    []string // scratch
 }
 
 var walkers = sync.Pool{New: func() any { return &walker{} }}
