@@ -108,3 +108,27 @@ func BenchmarkWritten(b *testing.B) {
 		run("same", created, created.DeepCopyObject().(api.Object), "kubectl")
 	}
 }
+
+// BenchmarkStatus is what a kubelet's report of a pod costs, and its share of ownership.
+func BenchmarkStatus(b *testing.B) {
+	f := fieldsOf(b, podKind)
+	created, err := f.Written(nil, aPod(), "kube-controller-manager", "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	bodies := [2][]byte{}
+	for i, phase := range []string{"Pending", "Running"} {
+		bodies[i] = fmt.Appendf(nil, `{"status":{"phase":%q,"conditions":[{"type":"Ready","status":"True","lastTransitionTime":"2026-01-01T00:00:0%dZ"},{"type":"PodScheduled","status":"True"}],"podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"}],"containerStatuses":[{"name":"c0","ready":true,"restartCount":%d,"image":"i","imageID":"j"}]}}`, phase, i, i)
+	}
+	live := created
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		obj, _, err := Strategic(podKind, live, bodies[i%2], "Ignore")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if live, err = f.Written(live, obj, "kubelet", "status"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

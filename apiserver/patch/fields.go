@@ -15,15 +15,17 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/patch/ownership"
 )
 
 // Fields keeps metadata.managedFields right for one kind. It is safe for concurrent use.
 type Fields struct {
 	kind     *api.Kind
 	types    managedfields.TypeConverter
-	version  string   // of the entries: "apps/v1"
-	plain    bool     // the kind has a Go type with ObjectMeta
-	managers sync.Map // subresource -> *managedfields.FieldManager
+	version  string          // of the entries: "apps/v1"
+	plain    bool            // the kind has a Go type with ObjectMeta
+	plan     *ownership.Plan // the direct way, nil for kinds that have none
+	managers sync.Map        // subresource -> *managedfields.FieldManager
 }
 
 // NewFields makes the Fields of a kind. A kind whose schema client-go does not carry (custom
@@ -40,6 +42,12 @@ func NewFields(kind *api.Kind, scheme *runtime.Scheme) (*Fields, error) {
 		}
 	} else if trusting, err := newTrusting(f.types, kind); err == nil {
 		f.types = trusting
+		if f.plain {
+			// Without a plan the library does it, slower and not less right.
+			if plan, err := ownership.NewPlan(kind.Type, trusting.schema, trusting.ref, f.version); err == nil {
+				f.plan = plan
+			}
+		}
 	} else {
 		f.types = managedfields.NewDeducedTypeConverter()
 	}
@@ -66,15 +74,8 @@ func (f *Fields) manager(subresource string) (*managedfields.FieldManager, error
 
 // ignored names what a write by this path cannot change and therefore does not come to own.
 func (f *Fields) ignored(subresource string) map[fieldpath.APIVersion]fieldpath.Filter {
-	var field string
-	switch {
-	case !f.kind.HasStatus:
-		return nil
-	case subresource == "":
-		field = "status"
-	case subresource == "status":
-		field = "spec"
-	default:
+	field := f.untouched(subresource)
+	if field == "" {
 		return nil
 	}
 	set := fieldpath.NewSet(fieldpath.MakePathOrDie(field))
@@ -83,16 +84,40 @@ func (f *Fields) ignored(subresource string) map[fieldpath.APIVersion]fieldpath.
 	})
 }
 
+// untouched is the field that a write by this path does not change, "" for none.
+func (f *Fields) untouched(subresource string) string {
+	switch {
+	case !f.kind.HasStatus:
+	case subresource == "":
+		return "status"
+	case subresource == "status":
+		return "spec"
+	}
+	return ""
+}
+
 // Written updates managedFields of obj, which a client wrote over live by create (live nil), update or
 // a patch other than apply. manager is the request's field manager, subresource "" or "status"
 // and so on. obj is changed and returned. Where the fields cannot be told apart (an object
 // that breaks its schema) the entries of live are kept: a write never fails for them.
 func (f *Fields) Written(live, obj api.Object, manager, subresource string) (api.Object, error) {
+	obj.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)
+	if f.plan != nil {
+		w := ownership.Write{Live: live, Object: obj, Manager: manager, Subresource: subresource, Ignored: f.untouched(subresource), Reset: forgets(obj.GetManagedFields())}
+		if entries, ok := f.plan.Update(w); ok {
+			obj.SetManagedFields(entries)
+			return obj, nil
+		}
+	}
+	return f.viaLibrary(live, obj, manager, subresource)
+}
+
+// viaLibrary is Written for what the plan does not know.
+func (f *Fields) viaLibrary(live, obj api.Object, manager, subresource string) (api.Object, error) {
 	m, err := f.manager(subresource)
 	if err != nil {
 		return nil, err
 	}
-	obj.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)
 	before, after, same, ok := f.trim(live, obj)
 	switch {
 	case same && ok:

@@ -47,7 +47,9 @@ func JSON(kind *api.Kind, live api.Object, body []byte, validation string) (api.
 		return nil, nil, apierrors.NewRequestEntityTooLargeError(
 			fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxOperations, len(operations)))
 	}
-	before, err := json.Marshal(live)
+	// An operation on all of the metadata, or on the whole object, would see what is set aside.
+	bare, restore := aside(live, body, `"/metadata"`, `""`)
+	before, err := json.Marshal(bare)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the object to patch: %w", err)
 	}
@@ -55,7 +57,7 @@ func JSON(kind *api.Kind, live api.Object, body []byte, validation string) (api.
 	if err != nil {
 		return nil, nil, unprocessable(err)
 	}
-	return patched(kind, after, strict, validation)
+	return patched(kind, after, strict, validation, restore)
 }
 
 // Merge applies a JSON merge patch (RFC 7386) to a copy of live; otherwise as JSON.
@@ -64,7 +66,12 @@ func Merge(kind *api.Kind, live api.Object, body []byte, validation string) (api
 	if err != nil {
 		return nil, nil, err
 	}
-	before, err := json.Marshal(live)
+	bare, restore := aside(live, body)
+	part, join := bare, func(api.Object) {}
+	if change := map[string]json.RawMessage{}; json.Unmarshal(body, &change) == nil && len(change) > 0 {
+		part, join = apart(bare, change)
+	}
+	before, err := json.Marshal(part)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the object to patch: %w", err)
 	}
@@ -72,7 +79,10 @@ func Merge(kind *api.Kind, live api.Object, body []byte, validation string) (api
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
-	return patched(kind, after, strict, validation)
+	return patched(kind, after, strict, validation, func(obj api.Object) {
+		join(obj)
+		restore(obj)
+	})
 }
 
 // duplicates finds the fields that a patch names twice.
@@ -94,7 +104,7 @@ func duplicates(body []byte, into any, validation, prefix string) ([]error, erro
 }
 
 // patched decodes what a patch made of an object.
-func patched(kind *api.Kind, data []byte, strict []error, validation string) (api.Object, []string, error) {
+func patched(kind *api.Kind, data []byte, strict []error, validation string, restore func(api.Object)) (api.Object, []string, error) {
 	if err := bounded(len(data)); err != nil {
 		return nil, nil, err
 	}
@@ -110,6 +120,7 @@ func patched(kind *api.Kind, data []byte, strict []error, validation string) (ap
 	if err != nil {
 		return nil, nil, invalid(string(data), err)
 	}
+	restore(obj)
 	found = append(found, unknown...)
 	warnings, err := judge(append(strict, found...), validation, func() string { return string(data) })
 	return obj, warnings, err

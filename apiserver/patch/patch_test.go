@@ -2,10 +2,12 @@ package patch
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -191,4 +193,77 @@ func FuzzApply(f *testing.F) {
 			t.Errorf("not a status: %v", err)
 		}
 	})
+}
+
+// TestEntriesAside checks that patches leave managedFields alone unless they are about them.
+func TestEntriesAside(t *testing.T) {
+	live, err := fieldsOf(t, podKind).Written(nil, aPod(), "kubectl", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	*live.GetManagedFields()[0].Time = metav1.Unix(1e9, 0) // as it comes from the store
+	before := live.DeepCopyObject()
+	for _, c := range []struct {
+		apply   func(*api.Kind, api.Object, []byte, string) (api.Object, []string, error)
+		body    string
+		entries int // of what comes out; -1: those of live
+	}{
+		{JSON, `[{"op":"add","path":"/metadata/labels/a","value":"b"}]`, -1},
+		{JSON, `[{"op":"replace","path":"/metadata/managedFields","value":[{}]}]`, 1},
+		{JSON, `[{"op":"remove","path":"/metadata/managedFields/0"}]`, 0},
+		{JSON, `[{"op":"remove","path":"\u002fmetadata/managed\u0046ields/0"}]`, 0},
+		{JSON, `[{"op":"copy","from":"/metadata","path":"/metadata"}]`, -1},
+		{JSON, `[{"op":"test","path":"/metadata/managedFields/0/manager","value":"kubectl"}]`, -1},
+		{Merge, `{"status":{"phase":"Running"}}`, -1},
+		{Merge, `{"metadata":{"managedFields":[{}]}}`, 1},
+		{Merge, `{"metadata":{"managedFields":null}}`, 0},
+		{Strategic, `{"status":{"phase":"Running","message":"a \"b\" <c>"}}`, -1},
+		{Strategic, `{"metadata":{"managedFields":[{}]}}`, 1},
+	} {
+		obj, _, err := c.apply(podKind, live, []byte(c.body), "")
+		if err != nil {
+			t.Errorf("%s: %v", c.body, err)
+			continue
+		}
+		got := obj.GetManagedFields()
+		if c.entries < 0 && entriesOf(obj) != entriesOf(live) || c.entries >= 0 && (len(got) != c.entries || c.entries == 1 && got[0] != (metav1.ManagedFieldsEntry{})) {
+			t.Errorf("%s: entries %v", c.body, got)
+		}
+	}
+	if !reflect.DeepEqual(before, live) {
+		t.Error("the live object was changed")
+	}
+}
+
+// TestApart checks that a patch of some fields does what it does with all of them in sight.
+func TestApart(t *testing.T) {
+	live := aPod()
+	live.Status = corev1.PodStatus{Phase: "Pending", Conditions: []corev1.PodCondition{{Type: "Ready", Status: "False"}}, PodIPs: []corev1.PodIP{}}
+	for name, apply := range map[string]func(*api.Kind, api.Object, []byte, string) (api.Object, []string, error){"strategic": Strategic, "merge": Merge} {
+		for _, body := range []string{
+			`{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}%s}`,
+			`{"metadata":{"labels":{"app":null,"b":"c"}}%s}`, `{"metadata":{"finalizers":["a/b"]},"status":null%s}`,
+			`{"spec":{"nodeName":"n","containers":null}%s}`, `{"nope":1%s}`, `{"kind":"Pod"%s}`, `{"$patch":"replace","metadata":{"name":"web-7d4b9c6f5-x2x9k"}%s}`,
+		} {
+			some := strings.Replace(body, "%s", "", 1)
+			for _, more := range []string{`"spec":{}`, `"status":{}`} {
+				if key, _, _ := strings.Cut(more, ":"); !strings.Contains(body, key) {
+					body = strings.Replace(body, "%s", ","+more+"%s", 1)
+				}
+			}
+			all := strings.Replace(body, "%s", "", 1)
+			a, warnA, errA := apply(podKind, live, []byte(some), "Warn")
+			b, warnB, errB := apply(podKind, live, []byte(all), "Warn")
+			if (errA == nil) != (errB == nil) || !reflect.DeepEqual(warnA, warnB) {
+				t.Errorf("%s %s: %v, %v, with all %v, %v", name, some, warnA, errA, warnB, errB)
+				continue
+			}
+			if errA == nil && !equality.Semantic.DeepEqual(a, b) {
+				t.Errorf("%s %s:\n%v\nwith all\n%v", name, some, a, b)
+			}
+		}
+	}
+	if want := aPod(); !reflect.DeepEqual(want.Spec, live.Spec) {
+		t.Error("the live object was changed")
+	}
 }

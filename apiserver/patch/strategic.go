@@ -24,7 +24,9 @@ func Strategic(kind *api.Kind, live api.Object, body []byte, validation string) 
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
-	before, err := runtime.DefaultUnstructuredConverter.ToUnstructured(live)
+	bare, restore := aside(live, body)
+	part, join := apart(bare, change)
+	before, err := runtime.DefaultUnstructuredConverter.ToUnstructured(part)
 	if err != nil {
 		return nil, nil, fmt.Errorf("convert the object to patch: %w", err)
 	}
@@ -49,6 +51,8 @@ func Strategic(kind *api.Kind, live api.Object, body []byte, validation string) 
 	if err := sameKind(kind, obj); err != nil {
 		return nil, nil, invalid(sent(), err)
 	}
+	join(obj)
+	restore(obj)
 	warnings, err = judge(strict, validation, sent)
 	return obj, warnings, err
 }

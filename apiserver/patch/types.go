@@ -22,10 +22,10 @@ type trusting struct {
 	ref    schema.TypeRef
 }
 
-func newTrusting(inner managedfields.TypeConverter, kind *api.Kind) (managedfields.TypeConverter, error) {
+func newTrusting(inner managedfields.TypeConverter, kind *api.Kind) (trusting, error) {
 	empty, err := inner.ObjectToTyped(kind.New())
 	if err != nil {
-		return nil, fmt.Errorf("schema of %s: %w", kind.GroupVersionKind.Kind, err)
+		return trusting{}, fmt.Errorf("schema of %s: %w", kind.GroupVersionKind.Kind, err)
 	}
 	return trusting{inner, empty.Schema(), empty.TypeRef()}, nil
 }

@@ -13,7 +13,7 @@ import (
 // of their fields, and says whether anything but unowned metadata is left to tell them apart.
 // ok is false where that must not stand for the whole objects.
 //
-// Who owns what changes only where the objects differ, and comparing Go values costs a
+// It serves what has no plan in package ownership. Who owns what changes only where the objects differ, and comparing Go values costs a
 // tenth of comparing them along the schema. The comparison here is the strict one of Go: what it
 // finds equal is written the same, though not the other way around. Entries of another
 // version compare the objects in that version, so only entries of this one are trimmed for.
