@@ -192,7 +192,7 @@ func (c *Collection) relived(kv *mvccpb.KeyValue, path string, now *node) *Item 
 		c.reportTorn(path, kv.ModRevision, err)
 		return nil
 	}
-	return newItem(c, path, kv.ModRevision, kv.Value, nil)
+	return loadedItem(c, path, kv.ModRevision, kv.Value)
 }
 
 // before is the state of a key just before a revision, nil if there was none.
@@ -204,7 +204,7 @@ func (c *Collection) before(ctx context.Context, path string, revision int64) (*
 	if len(answer.Kvs) == 0 || check(answer.Kvs[0].Value) != nil {
 		return nil, nil
 	}
-	return newItem(c, path, answer.Kvs[0].ModRevision, answer.Kvs[0].Value, nil), nil
+	return loadedItem(c, path, answer.Kvs[0].ModRevision, answer.Kvs[0].Value), nil
 }
 
 // happened is the event that leads from old to item, nil when nothing is seen of it.

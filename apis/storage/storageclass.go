@@ -28,6 +28,7 @@ var storageClassDoc = storagev1.StorageClass{}.SwaggerDoc()
 
 var storageClasses = api.Define(api.Resource[storageClass]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "StorageClass", Plural: "storageclasses", Short: []string{"sc"},
+	Alike:               []string{"v1beta1"},
 	UnconditionalUpdate: true,
 	Default: func(c storageClass) {
 		fill(&c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)

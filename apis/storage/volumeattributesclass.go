@@ -17,6 +17,7 @@ const defaultAttributes = "volumeattributesclass.alpha.kubernetes.io/is-default-
 
 var volumeAttributesClasses = api.Define(api.Resource[attributesClass]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "VolumeAttributesClass", Plural: "volumeattributesclasses", Short: []string{"vac"},
+	Alike:               []string{"v1alpha1", "v1beta1"},
 	UnconditionalUpdate: true,
 	Validate: func(c attributesClass) field.ErrorList {
 		errs := driverName(c.DriverName, field.NewPath("driverName"))
