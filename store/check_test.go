@@ -165,7 +165,7 @@ func (c *checked) List(ctx context.Context, want checker.Selection, at int64, pa
 			snap, err = c.Snapshot(ctx, Latest)
 		}
 		if err != nil {
-			return nil, 0, inWords(err)
+			return nil, at, inWords(err)
 		}
 		at, more = snap.Revision(), false
 		n := 0

@@ -69,14 +69,20 @@ func (c *Collection) recall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.rejoin(events, max(floor, p.floor), to)
+	return nil
+}
+
+// rejoin puts the past up to a load in front of the history, unless that has lost its own
+// beginning meanwhile: there would be a gap.
+func (c *Collection) rejoin(events []*event, floor, to int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.loaded != to {
-		return nil
+	if c.loaded != to || c.history.floor != to {
+		return
 	}
-	c.history.prepend(events, max(floor, p.floor))
+	c.history.prepend(events, floor)
 	c.recalled = to
-	return nil
 }
 
 // forgotten tells up to which revision the past of the kind has not been recalled.

@@ -72,7 +72,8 @@ type Target interface {
 	Update(ctx context.Context, o Object, at int64) (Object, error)
 	Delete(ctx context.Context, namespace, name string, at int64) error
 	Get(ctx context.Context, namespace, name string) (Object, error)
-	// List gives all pages of the state at a revision, or the present one.
+	// List gives all pages of the state at a revision, or the present one. The revision is given
+	// with ErrGone too, when a page came before.
 	List(ctx context.Context, s Selection, at int64, page int) ([]Object, int64, error)
 	// Watch shows what comes after a revision.
 	Watch(ctx context.Context, s Selection, since int64) (Stream, error)

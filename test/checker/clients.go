@@ -95,7 +95,7 @@ func (r *run) read(ctx context.Context, rnd *rand.Rand) {
 			n.at = max(1, n.lo-int64(rnd.IntN(int(r.cfg.Kept))))
 		}
 		n.list, n.got.Revision, n.err = r.cfg.Target.List(ctx, n.selected, n.at, 1+rnd.IntN(20))
-		if errors.Is(n.err, ErrGone) && n.at != 0 && n.at < r.gone.Load() {
+		if errors.Is(n.err, ErrGone) && max(n.at, n.got.Revision) < r.gone.Load() {
 			return
 		}
 		r.result.Lists.Add(1)

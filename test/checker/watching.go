@@ -90,6 +90,9 @@ func (w *watching) look(ctx context.Context, wait time.Duration) {
 			w.r.fail("watch %d of %+v: %v", w.number, w.wants, err)
 		}
 		w.resume(w.seen)
+		if errors.Is(err, ErrGone) {
+			w.relist(ctx)
+		}
 	}
 }
 
@@ -120,6 +123,11 @@ func (w *watching) open(ctx context.Context) bool {
 		w.r.fail("watch %d since %d: %v", w.number, w.seen, err)
 		return false
 	}
+	return w.relist(ctx)
+}
+
+// relist begins anew, with what is there, and complains if it need not be.
+func (w *watching) relist(ctx context.Context) bool {
 	w.r.result.Gone.Add(1)
 	if head := w.r.cfg.Head(); w.seen >= w.r.gone.Load() && head-w.seen < w.r.cfg.Kept {
 		w.r.fail("watch %d since %d is refused at %d, compacted is %d", w.number, w.seen, head, w.r.gone.Load())
