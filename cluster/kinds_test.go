@@ -245,3 +245,30 @@ func TestKindsDoNotCollide(t *testing.T) {
 		}
 	}
 }
+
+// Every kind, from any JSON, by all that is pure in it.
+func FuzzKinds(f *testing.F) {
+	kinds := slices.DeleteFunc(Kinds(), func(k *api.Kind) bool { return k.Virtual != nil })
+	filler := newFiller(rand.New(rand.NewPCG(7, 8)))
+	for i, k := range kinds {
+		obj := k.New()
+		filler.Fill(obj)
+		text, err := json.Marshal(obj)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(i), text, []byte(`{"spec":{},"status":null}`))
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, text, old []byte) {
+		k := kinds[int(kind)%len(kinds)]
+		obj := k.New()
+		if json.Unmarshal(text, obj) != nil {
+			return
+		}
+		exercise(k, obj, func(o any) {
+			if json.Unmarshal(old, o) != nil {
+				reflect.ValueOf(o).Elem().SetZero()
+			}
+		})
+	})
+}

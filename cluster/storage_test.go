@@ -252,7 +252,7 @@ func example(t *testing.T, s *store.Store, k *api.Kind, release, base string) {
 			t.Errorf("%s: %s and protobuf differ\n%s\n%s", base, form, text(t, fromPB), text(t, obj))
 		}
 	}
-		if k.Stored != nil {
+	if k.Stored != nil {
 		return // the stored version has a file of its own
 	}
 	stored := fromPB.DeepCopyObject().(api.Object)
