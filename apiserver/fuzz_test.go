@@ -10,6 +10,11 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/client-go/kubernetes/scheme"
+
 	"github.com/proa-dev/proa/apis/api"
 )
 
@@ -97,6 +102,27 @@ func FuzzBody(f *testing.F) {
 		for _, media := range []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"} {
 			h.send(t, "PATCH", "/api/v1/namespaces/default/configmaps/a", media, body)
 		}
+	})
+}
+
+// FuzzProtobuf sends messages as bodies: the envelope may be anything too.
+func FuzzProtobuf(f *testing.F) {
+	h := newHouse(f)
+	pod := &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Name: "a"},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
+	var whole bytes.Buffer
+	if err := protobuf.NewSerializer(scheme.Scheme, scheme.Scheme).Encode(pod, &whole); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole.Bytes())
+	f.Add(whole.Bytes()[:20])
+	f.Add([]byte("k8s\x00"))
+	f.Add([]byte("k8s\x00\x12\xff\xff\xff\xff\x0f"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, path := range []string{"pods", "configmaps", "pods/a/binding"} {
+			h.send(t, "POST", "/api/v1/namespaces/default/"+path, "application/vnd.kubernetes.protobuf", string(body))
+		}
+		h.send(t, "DELETE", "/api/v1/namespaces/default/pods/a", "application/vnd.kubernetes.protobuf", string(body))
 	})
 }
 

@@ -122,9 +122,16 @@ func newHouse(t testing.TB, steps ...admission.Step) *house {
 // newHouseWith is newHouse with steps that read.
 func newHouseWith(t testing.TB, steps func(api.Reader, *rules, *catalog.Catalog) []admission.Step) *house {
 	t.Helper()
+	return newHouseOn(t, store.Config{Dir: t.TempDir(), Events: historyLength}, steps)
+}
+
+// newHouseOn is newHouseWith on an etcd of the caller's.
+func newHouseOn(t testing.TB, cfg store.Config, steps func(api.Reader, *rules, *catalog.Catalog) []admission.Step) *house {
+	t.Helper()
 	h := &house{t: t, rules: &rules{}}
+	cfg.Log = slog.New(slog.DiscardHandler)
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError}))
-	s, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Events: historyLength, Log: slog.New(slog.DiscardHandler)})
+	s, err := store.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -33,17 +35,25 @@ type message interface {
 type codec struct {
 	kind   *api.Kind
 	header []byte // magic and TypeMeta of the envelope, up to the tag of raw
+	wire   []byte // header of what clients get
 }
 
 func newCodec(kind *api.Kind) codec {
-	version, name := kind.GroupVersionKind.ToAPIVersionAndKind()
+	written := kind.GroupVersionKind
+	if kind.Written != "" {
+		written.Version = kind.Written
+	}
+	return codec{kind: kind, header: header(written), wire: header(kind.GroupVersionKind)}
+}
+
+func header(gvk schema.GroupVersionKind) []byte {
+	version, name := gvk.ToAPIVersionAndKind()
 	meta := binary.AppendUvarint([]byte{0x0a}, uint64(len(version)))
 	meta = append(meta, version...)
 	meta = binary.AppendUvarint(append(meta, 0x12), uint64(len(name)))
 	meta = append(meta, name...)
-	header := binary.AppendUvarint(append(bytes.Clone(magic), 0x0a), uint64(len(meta)))
-	header = append(append(header, meta...), 0x12)
-	return codec{kind: kind, header: header}
+	out := binary.AppendUvarint(append(bytes.Clone(magic), 0x0a), uint64(len(meta)))
+	return append(append(out, meta...), 0x12)
 }
 
 // encode gives the stored form. The object's resourceVersion is cleared: it is the
@@ -73,42 +83,67 @@ func (c *codec) encode(obj api.Object) ([]byte, error) {
 
 // decode gives the object of a stored value at a revision.
 func (c *codec) decode(value []byte, revision int64) (api.Object, error) {
-	obj := c.kind.New()
-	if err := c.decodeInto(obj, value); err != nil {
+	obj, err := c.decodeAny(value)
+	if err != nil {
 		return nil, fmt.Errorf("decode %s: %w", c.kind.Kind, err)
-	}
-	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
-	return obj, nil
-}
-
-func (c *codec) decodeInto(obj api.Object, value []byte) error {
-	if bytes.HasPrefix(value, magic) {
-		env, err := open(value)
-		if err != nil {
-			return err
-		}
-		m, ok := obj.(message)
-		if !ok {
-			return fmt.Errorf("%T has no protobuf form", obj)
-		}
-		if gvk := env.gvk(); gvk != c.kind.GroupVersionKind {
-			return fmt.Errorf("stored as %s", gvk)
-		}
-		if err := m.Unmarshal(env.raw); err != nil {
-			return err
-		}
-		obj.GetObjectKind().SetGroupVersionKind(c.kind.GroupVersionKind)
-		c.kind.Default(obj)
-		return nil
-	}
-	if err := json.Unmarshal(value, obj); err != nil {
-		return err
 	}
 	if _, ok := obj.(*unstructured.Unstructured); !ok {
 		obj.GetObjectKind().SetGroupVersionKind(c.kind.GroupVersionKind)
 		c.kind.Default(obj)
 	}
-	return nil
+	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
+	return obj, nil
+}
+
+// decodeAny reads what this server writes, and the kind's earlier versions.
+func (c *codec) decodeAny(value []byte) (api.Object, error) {
+	if !bytes.HasPrefix(value, magic) {
+		return c.decodeJSON(value)
+	}
+	env, err := open(value)
+	if err != nil {
+		return nil, err
+	}
+	return c.decodeVersion(env.gvk(), func(obj api.Object) error {
+		m, ok := obj.(message)
+		if !ok {
+			return fmt.Errorf("%T has no protobuf form", obj)
+		}
+		return m.Unmarshal(env.raw)
+	})
+}
+
+func (c *codec) decodeJSON(value []byte) (api.Object, error) {
+	decode := func(obj api.Object) error { return json.Unmarshal(value, obj) }
+	if obj, ok := c.kind.New().(*unstructured.Unstructured); ok {
+		return obj, decode(obj)
+	}
+	var as metav1.TypeMeta
+	if err := json.Unmarshal(value, &as); err != nil {
+		return nil, err
+	}
+	return c.decodeVersion(as.GroupVersionKind(), decode)
+}
+
+// decodeVersion lets decode fill an object of what the value says it is.
+func (c *codec) decodeVersion(gvk schema.GroupVersionKind, decode func(api.Object) error) (api.Object, error) {
+	if gvk.Group != c.kind.Group || gvk.Kind != c.kind.Kind {
+		return nil, fmt.Errorf("stored as %s", gvk)
+	}
+	if gvk.Version == c.kind.Version || slices.Contains(c.kind.Alike, gvk.Version) {
+		obj := c.kind.New()
+		return obj, decode(obj)
+	}
+	for _, e := range c.kind.Earlier {
+		if e.Version == gvk.Version {
+			old := e.New()
+			if err := decode(old); err != nil {
+				return nil, err
+			}
+			return e.To(old)
+		}
+	}
+	return nil, fmt.Errorf("stored as %s", gvk)
 }
 
 // check tells a torn value from a whole one by its frame, without decoding it.

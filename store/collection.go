@@ -176,7 +176,7 @@ func (c *Collection) list(ctx context.Context, revision int64) ([]*Item, int64, 
 				c.reportTorn(path, kv.ModRevision, err)
 				continue
 			}
-			items = append(items, newItem(c, path, kv.ModRevision, kv.Value, nil))
+			items = append(items, loadedItem(c, path, kv.ModRevision, kv.Value))
 		}
 		if !answer.More || len(answer.Kvs) == 0 {
 			return items, revision, nil

@@ -31,8 +31,10 @@ type Item struct {
 	Revision int64 // of the write (of the deletion, in a Deleted event)
 
 	c      *Collection
-	path   string // namespace/name, or name
-	stored []byte // as in etcd
+	path   string                 // namespace/name, or name
+	stored []byte                 // as in etcd
+	loaded bool                   // not written by this server as far as it knows: perhaps another's form
+	served atomic.Pointer[[]byte] // the message of such an item as clients get it
 	object atomic.Pointer[decoded]
 	kept   atomic.Pointer[encoding]
 	mu     sync.Mutex // one decodes or encodes
@@ -51,6 +53,13 @@ func newItem(c *Collection, path string, revision int64, stored []byte, object a
 	if object != nil {
 		i.object.Store(&decoded{object})
 	}
+	return i
+}
+
+// loadedItem is an item that somebody wrote some time.
+func loadedItem(c *Collection, path string, revision int64, stored []byte) *Item {
+	i := newItem(c, path, revision, stored, nil)
+	i.loaded = true
 	return i
 }
 
@@ -184,7 +193,7 @@ func (i *Item) AppendProtobuf(dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	size, header := s.size(), i.c.codec.header
+	size, header := s.size(), i.c.codec.wire
 	dst = slices.Grow(dst, len(header)+binary.MaxVarintLen32+size+len(trailer))
 	dst = binary.AppendUvarint(append(dst, header...), uint64(size))
 	return append(s.append(dst), trailer...), nil
@@ -198,7 +207,7 @@ func (i *Item) ProtobufSize() (int, error) {
 	}
 	var length [binary.MaxVarintLen32]byte
 	size := s.size()
-	return len(i.c.codec.header) + binary.PutUvarint(length[:], uint64(size)) + size + len(trailer), nil
+	return len(i.c.codec.wire) + binary.PutUvarint(length[:], uint64(size)) + size + len(trailer), nil
 }
 
 // MessageSize is the length of what AppendMessage appends.
@@ -221,8 +230,12 @@ func (i *Item) AppendMessage(dst []byte) ([]byte, error) {
 }
 
 func (i *Item) splice() (splice, error) {
-	if !bytes.HasPrefix(i.stored, magic) {
-		return splice{}, ErrNoProtobuf
+	if i.loaded || !bytes.HasPrefix(i.stored, i.c.codec.header) {
+		raw, err := i.settled()
+		if err != nil {
+			return splice{}, err
+		}
+		return newSplice(raw, i.Revision)
 	}
 	env, err := open(i.stored)
 	if err != nil {
@@ -231,9 +244,40 @@ func (i *Item) splice() (splice, error) {
 	return newSplice(env.raw, i.Revision)
 }
 
+// settled is the message of an item that another server or an earlier release may have
+// stored: in another version or as JSON, or without fields that have a default by now.
+func (i *Item) settled() ([]byte, error) {
+	if raw := i.served.Load(); raw != nil {
+		return *raw, nil
+	}
+	obj, err := i.c.codec.decode(i.stored, i.Revision)
+	if err != nil {
+		i.c.reportTorn(i.path, i.Revision, err)
+		return nil, errTorn
+	}
+	if _, ok := obj.(message); !ok {
+		return nil, ErrNoProtobuf
+	}
+	value, err := i.c.codec.encode(obj)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Equal(value, i.stored) {
+		value = i.stored // one copy
+	}
+	env, err := open(value)
+	if err != nil {
+		return nil, err
+	}
+	i.served.Store(&env.raw)
+	return env.raw, nil
+}
+
 // at is the same object at another revision: what a deletion shows.
 func (i *Item) at(revision int64) *Item {
 	out := newItem(i.c, i.path, revision, i.stored, nil)
+	out.loaded = i.loaded
+	out.served.Store(i.served.Load())
 	if d := i.object.Load(); d != nil {
 		out.object.Store(&decoded{withRevision(d.object, revision)})
 	}

@@ -69,14 +69,20 @@ func (c *Collection) recall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.rejoin(events, max(floor, p.floor), to)
+	return nil
+}
+
+// rejoin puts the past up to a load in front of the history, unless that has lost its own
+// beginning meanwhile: there would be a gap.
+func (c *Collection) rejoin(events []*event, floor, to int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.loaded != to {
-		return nil
+	if c.loaded != to || c.history.floor != to {
+		return
 	}
-	c.history.prepend(events, max(floor, p.floor))
+	c.history.prepend(events, floor)
 	c.recalled = to
-	return nil
 }
 
 // forgotten tells up to which revision the past of the kind has not been recalled.
@@ -192,7 +198,7 @@ func (c *Collection) relived(kv *mvccpb.KeyValue, path string, now *node) *Item 
 		c.reportTorn(path, kv.ModRevision, err)
 		return nil
 	}
-	return newItem(c, path, kv.ModRevision, kv.Value, nil)
+	return loadedItem(c, path, kv.ModRevision, kv.Value)
 }
 
 // before is the state of a key just before a revision, nil if there was none.
@@ -204,7 +210,7 @@ func (c *Collection) before(ctx context.Context, path string, revision int64) (*
 	if len(answer.Kvs) == 0 || check(answer.Kvs[0].Value) != nil {
 		return nil, nil
 	}
-	return newItem(c, path, answer.Kvs[0].ModRevision, answer.Kvs[0].Value, nil), nil
+	return loadedItem(c, path, answer.Kvs[0].ModRevision, answer.Kvs[0].Value), nil
 }
 
 // happened is the event that leads from old to item, nil when nothing is seen of it.

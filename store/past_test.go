@@ -72,3 +72,32 @@ func TestResumeOverRestart(t *testing.T) {
 		t.Errorf("got\n%v\nwant\n%v", got, want[100:])
 	}
 }
+
+// While the past is read the history may overflow: what comes before the gap is of no use.
+func TestPastDoesNotHideAGap(t *testing.T) {
+	dir := t.TempDir()
+	s := openAt(t, dir, Config{Events: 5})
+	c := serve(t, s, pods())
+	must[*Item](t)(c.Create(t.Context(), pod("a", "x", "n")))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openAt(t, dir, Config{Events: 5})
+	defer func() { _ = s.Close() }()
+	c = serve(t, s, pods())
+	to, _ := c.forgotten()
+	if err := s.readPast(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	events, floor, err := c.relive(t.Context(), s.past.events[c.folder], to)
+	if err != nil || len(events) == 0 {
+		t.Fatal(events, err)
+	}
+	for i := range 8 {
+		must[*Item](t)(c.Update(t.Context(), "a", "x", setNode(fmt.Sprint("n", i))))
+	}
+	c.rejoin(events, floor, to)
+	if w, err := c.Watch(t.Context(), WatchOptions{Since: to}); !errors.Is(err, ErrCompacted) {
+		t.Fatalf("a watch since %d is served (%v), though events are gone: %v", to, err, collect(t, w, 1))
+	}
+}

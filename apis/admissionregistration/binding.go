@@ -16,6 +16,7 @@ var validationActions = []admissionv1.ValidationAction{admissionv1.Audit, admiss
 // ValidatingAdmissionPolicyBindings say where, and how strictly, a policy holds.
 var ValidatingAdmissionPolicyBindings = api.Define(api.Resource[*admissionv1.ValidatingAdmissionPolicyBinding]{
 	Group: group, Version: version, Kind: "ValidatingAdmissionPolicyBinding", Plural: "validatingadmissionpolicybindings",
+	Alike:      []string{"v1beta1"},
 	Categories: []string{"api-extensions"}, HasGeneration: true,
 	Default: func(b *admissionv1.ValidatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) },
 	Validate: func(b *admissionv1.ValidatingAdmissionPolicyBinding) field.ErrorList {
@@ -36,6 +37,7 @@ var ValidatingAdmissionPolicyBindings = api.Define(api.Resource[*admissionv1.Val
 // MutatingAdmissionPolicyBindings say where a policy holds.
 var MutatingAdmissionPolicyBindings = api.Define(api.Resource[*admissionv1.MutatingAdmissionPolicyBinding]{
 	Group: group, Version: version, Kind: "MutatingAdmissionPolicyBinding", Plural: "mutatingadmissionpolicybindings",
+	Alike:      []string{"v1alpha1", "v1beta1"},
 	Categories: []string{"api-extensions"}, HasGeneration: true,
 	Default: func(b *admissionv1.MutatingAdmissionPolicyBinding) { defaultMatch(b.Spec.MatchResources) },
 	Validate: func(b *admissionv1.MutatingAdmissionPolicyBinding) field.ErrorList {

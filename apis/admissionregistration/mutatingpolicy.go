@@ -21,6 +21,7 @@ var patchTypes = []admissionv1.PatchType{admissionv1.PatchTypeApplyConfiguration
 // MutatingAdmissionPolicies change objects by CEL expressions.
 var MutatingAdmissionPolicies = api.Define(api.Resource[*admissionv1.MutatingAdmissionPolicy]{
 	Group: group, Version: version, Kind: "MutatingAdmissionPolicy", Plural: "mutatingadmissionpolicies",
+	Alike:      []string{"v1alpha1", "v1beta1"},
 	Categories: []string{"api-extensions"}, HasGeneration: true,
 	Default: func(p *admissionv1.MutatingAdmissionPolicy) {
 		or(&p.Spec.FailurePolicy, admissionv1.Fail)

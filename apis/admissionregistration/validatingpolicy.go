@@ -26,6 +26,7 @@ var reasons = []metav1.StatusReason{metav1.StatusReasonForbidden, metav1.StatusR
 // ValidatingAdmissionPolicies refuse objects by CEL expressions.
 var ValidatingAdmissionPolicies = api.Define(api.Resource[*admissionv1.ValidatingAdmissionPolicy]{
 	Group: group, Version: version, Kind: "ValidatingAdmissionPolicy", Plural: "validatingadmissionpolicies",
+	Alike:      []string{"v1beta1"},
 	Categories: []string{"api-extensions"}, HasGeneration: true, HasStatus: true,
 	Default: func(p *admissionv1.ValidatingAdmissionPolicy) {
 		or(&p.Spec.FailurePolicy, admissionv1.Fail)

@@ -13,6 +13,7 @@ import (
 // MutatingWebhookConfigurations name webhooks that may change objects.
 var MutatingWebhookConfigurations = api.Define(api.Resource[*admissionv1.MutatingWebhookConfiguration]{
 	Group: group, Version: version, Kind: "MutatingWebhookConfiguration", Plural: "mutatingwebhookconfigurations",
+	Alike:      []string{"v1beta1"},
 	Categories: []string{"api-extensions"}, HasGeneration: true,
 	Default: func(c *admissionv1.MutatingWebhookConfiguration) {
 		for i := range c.Webhooks {
@@ -31,6 +32,7 @@ var MutatingWebhookConfigurations = api.Define(api.Resource[*admissionv1.Mutatin
 // ValidatingWebhookConfigurations name webhooks that may refuse objects.
 var ValidatingWebhookConfigurations = api.Define(api.Resource[*admissionv1.ValidatingWebhookConfiguration]{
 	Group: group, Version: version, Kind: "ValidatingWebhookConfiguration", Plural: "validatingwebhookconfigurations",
+	Alike:      []string{"v1beta1"},
 	Categories: []string{"api-extensions"}, HasGeneration: true,
 	Default: func(c *admissionv1.ValidatingWebhookConfiguration) {
 		for i := range c.Webhooks {

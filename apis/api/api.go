@@ -46,6 +46,14 @@ type Resource[T Object] struct {
 	// Storage names the version that is stored, for a kind served in several; the default
 	// is that this version is stored. A version that is not stored needs Convert.
 	Storage *Conversion[T]
+	// Alike are other versions of the group in which values may be stored (by earlier releases,
+	// by Kubernetes), and whose stored form is the same.
+	Alike []string
+	// Written is the one of Alike that values are stored as, where Kubernetes waits with Version
+	// until the release before can read it. Default: Version.
+	Written string
+	// Earlier are versions in which values may be stored, and whose form is another.
+	Earlier []Earlier[T]
 	// TTL is how long an object lives after its last write; zero is for ever (events: 1h).
 	TTL time.Duration
 
@@ -118,6 +126,13 @@ type Resource[T Object] struct {
 	Fields map[string]func(T) string
 	// Indexes names those Fields by which watchers are found without asking each ("spec.nodeName").
 	Indexes []string
+}
+
+// Earlier reads a version of a kind that is not written any more.
+type Earlier[T Object] struct {
+	Version string
+	New     func() Object           // what such a value is decoded into
+	To      func(Object) (T, error) // takes what New made
 }
 
 // Conversion ties a version that is served but not stored to the stored one.

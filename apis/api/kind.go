@@ -33,6 +33,10 @@ type Kind struct {
 	// is unstructured.Unstructured); nil: it may have any fields. Read-only.
 	Schema []byte
 
+	Alike   []string
+	Written string
+	Earlier []Earlier[Object]
+
 	Stored     *schema.GroupVersion // nil: this version is the stored one
 	FromStored func(Object) Object
 	ToStored   func(Object) Object
@@ -105,6 +109,7 @@ func Define[T Object](r Resource[T]) *Kind {
 		Prefix: r.Prefix, TTL: r.TTL, Type: reflect.TypeFor[T]().Elem(),
 		CreateOnUpdate: r.CreateOnUpdate, UnconditionalUpdate: r.UnconditionalUpdate, NoDeleteCollection: r.NoDeleteCollection,
 		HasStatus: r.HasStatus, HasGeneration: r.HasGeneration,
+		Alike: r.Alike, Written: r.Written,
 		Actions: r.Actions, Connects: r.Connects, Indexes: r.Indexes,
 		ValidateName: r.ValidateName,
 	}
@@ -121,6 +126,12 @@ func Define[T Object](r Resource[T]) *Kind {
 		k.Stored = &schema.GroupVersion{Group: c.Group, Version: c.Version}
 		k.FromStored = func(o Object) Object { return c.From(o) }
 		k.ToStored = func(o Object) Object { return c.To(o.(T)) }
+	}
+	for _, e := range r.Earlier {
+		k.Earlier = append(k.Earlier, Earlier[Object]{
+			Version: e.Version, New: e.New,
+			To: func(o Object) (Object, error) { return e.To(o) },
+		})
 	}
 	k.Default = one(r.Default)
 	k.PrepareCreate = func(ctx context.Context, o Object) {

@@ -29,6 +29,7 @@ var CustomResourceDefinitions = api.Define(api.Resource[*Definition]{
 	Group: apiextensionsv1.GroupName, Version: "v1", Kind: "CustomResourceDefinition", Plural: GroupResource.Resource,
 	Short: []string{"crd", "crds"}, Categories: []string{"api-extensions"},
 	Prefix:        "apiextensions.k8s.io/customresourcedefinitions",
+	Earlier:       []api.Earlier[*Definition]{beta},
 	HasStatus:     true,
 	HasGeneration: true,
 	Default:       setDefaults, PrepareCreate: prepareCreate, PrepareUpdate: prepareUpdate,

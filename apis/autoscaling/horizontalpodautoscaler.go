@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -31,6 +32,11 @@ var (
 var autoscalers = api.Define(api.Resource[autoscaler]{
 	Group: autoscalingv2.GroupName, Version: "v2", Kind: "HorizontalPodAutoscaler", Plural: "horizontalpodautoscalers",
 	Short: []string{"hpa"}, Categories: []string{"all"}, Namespaced: true,
+	Earlier: []api.Earlier[autoscaler]{{
+		Version: "v1",
+		New:     func() api.Object { return &autoscalingv1.HorizontalPodAutoscaler{} },
+		To:      func(o api.Object) (autoscaler, error) { return toV2(o.(autoscalerV1)), nil },
+	}},
 	UnconditionalUpdate: true,
 	HasGeneration:       true,
 	HasStatus:           true,

@@ -22,6 +22,7 @@ const maxBundle = 1 << 20
 // ClusterTrustBundles are the certificates that those whom a signer gave one are known by.
 var ClusterTrustBundles = api.Define(api.Resource[bundle]{
 	Group: certificatesv1.GroupName, Version: "v1", Kind: "ClusterTrustBundle", Plural: "clustertrustbundles",
+	Alike: []string{"v1alpha1", "v1beta1"}, Written: "v1beta1",
 	ValidateName: path.ValidatePathSegmentName, // with colons when it belongs to a signer; see validateBundleName
 	Validate:     validateBundle,
 	ValidateCreate: func(b bundle) field.ErrorList {

@@ -19,6 +19,7 @@ var podRequestDoc = certificatesv1.PodCertificateRequestSpec{}.SwaggerDoc()
 // PodCertificateRequests are how a node asks for a certificate on behalf of a pod.
 var PodCertificateRequests = api.Define(api.Resource[podRequest]{
 	Group: certificatesv1.GroupName, Version: "v1", Kind: "PodCertificateRequest", Plural: "podcertificaterequests", Namespaced: true,
+	Alike: []string{"v1beta1"}, Written: "v1beta1",
 	HasStatus: true,
 	Default: func(r podRequest) {
 		if r.Spec.MaxExpirationSeconds == nil {

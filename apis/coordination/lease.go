@@ -13,6 +13,7 @@ var Kinds = []*api.Kind{leases}
 
 var leases = api.Define(api.Resource[*coordinationv1.Lease]{
 	Group: coordinationv1.GroupName, Version: "v1", Kind: "Lease", Plural: "leases", Namespaced: true,
+	Alike:               []string{"v1beta1"},
 	CreateOnUpdate:      true,
 	UnconditionalUpdate: false,
 	Validate:            validateLease,

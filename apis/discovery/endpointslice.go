@@ -27,6 +27,7 @@ const (
 // EndpointSlices is the kind EndpointSlice.
 var EndpointSlices = api.Define(api.Resource[*discoveryv1.EndpointSlice]{
 	Group: discoveryv1.GroupName, Version: "v1", Kind: "EndpointSlice", Plural: "endpointslices", Namespaced: true,
+	Alike:               []string{"v1beta1"},
 	UnconditionalUpdate: true, HasGeneration: true,
 	Default:  defaultSlice,
 	Validate: validateSlice,

@@ -25,6 +25,7 @@ var Kinds = []*api.Kind{FlowSchemas, PriorityLevels}
 // FlowSchemas is the kind FlowSchema.
 var FlowSchemas = api.Define(api.Resource[*flowcontrolv1.FlowSchema]{
 	Group: flowcontrolv1.GroupName, Version: "v1", Kind: "FlowSchema", Plural: "flowschemas",
+	Alike:               []string{"v1beta1", "v1beta2", "v1beta3"},
 	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true,
 	Default: func(s *flowcontrolv1.FlowSchema) {
 		if s.Spec.MatchingPrecedence == 0 {
@@ -64,6 +65,7 @@ const none = "<none>"
 // PriorityLevels is the kind PriorityLevelConfiguration.
 var PriorityLevels = api.Define(api.Resource[*flowcontrolv1.PriorityLevelConfiguration]{
 	Group: flowcontrolv1.GroupName, Version: "v1", Kind: "PriorityLevelConfiguration", Plural: "prioritylevelconfigurations",
+	Alike:               []string{"v1beta1", "v1beta2", "v1beta3"},
 	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true,
 	Default: defaultPriorityLevel,
 	PrepareCreate: func(_ context.Context, p *flowcontrolv1.PriorityLevelConfiguration) {

@@ -15,6 +15,7 @@ const longestController = 250
 
 var ingressClasses = api.Define(api.Resource[ingressClass]{
 	Group: networkingv1.GroupName, Version: "v1", Kind: "IngressClass", Plural: "ingressclasses",
+	Alike:               []string{"v1beta1"},
 	UnconditionalUpdate: true,
 	HasGeneration:       true,
 	Default: func(c ingressClass) {

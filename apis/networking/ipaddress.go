@@ -17,6 +17,7 @@ type ipAddress = *networkingv1.IPAddress
 // ipAddresses are named after the address that they say is in use.
 var ipAddresses = api.Define(api.Resource[ipAddress]{
 	Group: networkingv1.GroupName, Version: "v1", Kind: "IPAddress", Plural: "ipaddresses", Short: []string{"ip"},
+	Alike:               []string{"v1beta1"},
 	UnconditionalUpdate: true,
 	ValidateName:        addressName,
 	Validate:            validateAddress,

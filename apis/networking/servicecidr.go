@@ -19,6 +19,7 @@ const fieldImmutable = "field is immutable"
 // serviceCIDRs are the ranges that cluster addresses of services come from.
 var serviceCIDRs = api.Define(api.Resource[serviceCIDR]{
 	Group: networkingv1.GroupName, Version: "v1", Kind: "ServiceCIDR", Plural: "servicecidrs",
+	Alike:               []string{"v1beta1"},
 	UnconditionalUpdate: true,
 	HasStatus:           true,
 	Validate:            validateCIDRs,

@@ -24,6 +24,7 @@ type class = *nodev1.RuntimeClass
 // runtimeClasses name the runtimes that pods may ask for, and what these cost.
 var runtimeClasses = api.Define(api.Resource[class]{
 	Group: nodev1.GroupName, Version: "v1", Kind: "RuntimeClass", Plural: "runtimeclasses",
+	Alike:          []string{"v1beta1"},
 	CreateOnUpdate: true,
 	Validate:       validate,
 	ValidateUpdate: func(c, old class) field.ErrorList {

@@ -20,6 +20,7 @@ var Kinds = []*api.Kind{podDisruptionBudgets}
 
 var podDisruptionBudgets = api.Define(api.Resource[*policyv1.PodDisruptionBudget]{
 	Group: policyv1.GroupName, Version: "v1", Kind: "PodDisruptionBudget", Plural: "poddisruptionbudgets",
+	Alike: []string{"v1beta1"},
 	Short: []string{"pdb"}, Namespaced: true,
 	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true,
 	Validate:       validate,

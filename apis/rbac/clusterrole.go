@@ -10,6 +10,7 @@ import (
 // ClusterRoles are sets of rules for the whole cluster, or to be bound in namespaces.
 var ClusterRoles = api.Define(api.Resource[*rbacv1.ClusterRole]{
 	Group: group, Version: version, Kind: "ClusterRole", Plural: "clusterroles",
+	Alike:          []string{"v1beta1"},
 	CreateOnUpdate: true, UnconditionalUpdate: true,
 	ValidateName: validateName,
 	Validate:     validateClusterRole,

@@ -10,6 +10,7 @@ import (
 // ClusterRoleBindings give cluster roles to subjects in the whole cluster.
 var ClusterRoleBindings = api.Define(api.Resource[*rbacv1.ClusterRoleBinding]{
 	Group: group, Version: version, Kind: "ClusterRoleBinding", Plural: "clusterrolebindings",
+	Alike:          []string{"v1beta1"},
 	CreateOnUpdate: true, UnconditionalUpdate: true,
 	Default:      func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 	ValidateName: validateName,

@@ -10,6 +10,7 @@ import (
 // Roles are sets of rules within a namespace.
 var Roles = api.Define(api.Resource[*rbacv1.Role]{
 	Group: group, Version: version, Kind: "Role", Plural: "roles", Namespaced: true,
+	Alike:          []string{"v1beta1"},
 	CreateOnUpdate: true, UnconditionalUpdate: true,
 	ValidateName: validateName,
 	Validate:     func(r *rbacv1.Role) field.ErrorList { return validateRules(r.Rules, true) },

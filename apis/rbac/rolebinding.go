@@ -10,6 +10,7 @@ import (
 // RoleBindings give roles, or cluster roles, to subjects within a namespace.
 var RoleBindings = api.Define(api.Resource[*rbacv1.RoleBinding]{
 	Group: group, Version: version, Kind: "RoleBinding", Plural: "rolebindings", Namespaced: true,
+	Alike:          []string{"v1beta1"},
 	CreateOnUpdate: true, UnconditionalUpdate: true,
 	Default:      func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 	ValidateName: validateName,

@@ -19,6 +19,7 @@ type deviceClass = *resourcev1.DeviceClass
 
 var deviceClasses = api.Define(api.Resource[deviceClass]{
 	Group: resourcev1.GroupName, Version: "v1", Kind: "DeviceClass", Plural: "deviceclasses",
+	Alike:               []string{"v1beta2", "v1beta1"},
 	UnconditionalUpdate: true,
 	HasGeneration:       true,
 	Validate: func(c deviceClass) field.ErrorList {

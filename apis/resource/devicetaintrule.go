@@ -15,6 +15,7 @@ var taintDoc = resourcev1.DeviceTaint{}.SwaggerDoc()
 // deviceTaintRules let an administrator taint devices that a driver publishes.
 var deviceTaintRules = api.Define(api.Resource[taintRule]{
 	Group: resourcev1.GroupName, Version: "v1", Kind: "DeviceTaintRule", Plural: "devicetaintrules",
+	Alike: []string{"v1beta2", "v1alpha3"}, Written: "v1beta2",
 	UnconditionalUpdate: true,
 	HasGeneration:       true,
 	HasStatus:           true,

@@ -14,6 +14,7 @@ type claim = *resourcev1.ResourceClaim
 
 var resourceClaims = api.Define(api.Resource[claim]{
 	Group: resourcev1.GroupName, Version: "v1", Kind: "ResourceClaim", Plural: "resourceclaims", Namespaced: true,
+	Alike:               []string{"v1beta2"},
 	UnconditionalUpdate: true,
 	HasStatus:           true,
 	Default:             func(c claim) { defaultDevices(&c.Spec.Devices) },
@@ -80,6 +81,7 @@ type template = *resourcev1.ResourceClaimTemplate
 
 var resourceClaimTemplates = api.Define(api.Resource[template]{
 	Group: resourcev1.GroupName, Version: "v1", Kind: "ResourceClaimTemplate", Plural: "resourceclaimtemplates", Namespaced: true,
+	Alike:               []string{"v1beta2"},
 	UnconditionalUpdate: true,
 	Default:             func(t template) { defaultDevices(&t.Spec.Spec.Devices) },
 	Validate: func(t template) field.ErrorList {

@@ -19,6 +19,7 @@ var sliceDoc = resourcev1.ResourceSliceSpec{}.SwaggerDoc()
 
 var resourceSlices = api.Define(api.Resource[slice]{
 	Group: resourcev1.GroupName, Version: "v1", Kind: "ResourceSlice", Plural: "resourceslices",
+	Alike:               []string{"v1beta2"},
 	UnconditionalUpdate: true,
 	HasGeneration:       true,
 	Default: func(s slice) {

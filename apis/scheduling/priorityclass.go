@@ -25,6 +25,7 @@ const (
 
 var priorityClasses = api.Define(api.Resource[*schedulingv1.PriorityClass]{
 	Group: schedulingv1.GroupName, Version: "v1", Kind: "PriorityClass", Plural: "priorityclasses", Short: []string{"pc"},
+	Alike:               []string{"v1beta1"},
 	UnconditionalUpdate: true,
 	Default: func(c *schedulingv1.PriorityClass) {
 		if c.PreemptionPolicy == nil {

@@ -18,6 +18,7 @@ var csiDriverDoc = storagev1.CSIDriverSpec{}.SwaggerDoc()
 
 var csiDrivers = api.Define(api.Resource[csiDriver]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "CSIDriver", Plural: "csidrivers",
+	Alike:         []string{"v1beta1"},
 	HasGeneration: true,
 	Default:       defaultDriver,
 	ValidateCreate: func(d csiDriver) field.ErrorList {

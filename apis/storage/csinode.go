@@ -18,6 +18,7 @@ type csiNode = *storagev1.CSINode
 // a feature that is off, so that it stays empty.
 var csiNodes = api.Define(api.Resource[csiNode]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "CSINode", Plural: "csinodes",
+	Alike:          []string{"v1beta1"},
 	HasStatus:      true,
 	PrepareStatus:  func(n, _ csiNode) { n.Status = storagev1.CSINodeStatus{} },
 	Validate:       validateNode,

@@ -17,6 +17,7 @@ var capacityDoc = storagev1.CSIStorageCapacity{}.SwaggerDoc()
 
 var csiStorageCapacities = api.Define(api.Resource[capacity]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "CSIStorageCapacity", Plural: "csistoragecapacities", Namespaced: true,
+	Alike:          []string{"v1beta1"},
 	Validate:       validateCapacity,
 	ValidateUpdate: validateCapacityUpdate,
 	Columns: []api.Column[capacity]{

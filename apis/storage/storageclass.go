@@ -28,6 +28,7 @@ var storageClassDoc = storagev1.StorageClass{}.SwaggerDoc()
 
 var storageClasses = api.Define(api.Resource[storageClass]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "StorageClass", Plural: "storageclasses", Short: []string{"sc"},
+	Alike:               []string{"v1beta1"},
 	UnconditionalUpdate: true,
 	Default: func(c storageClass) {
 		fill(&c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)
@@ -67,10 +68,7 @@ func IsDefault(c *storagev1.StorageClass) bool {
 
 func validateStorageClass(c storageClass) field.ErrorList {
 	provisioner, policy, mode := field.NewPath("provisioner"), field.NewPath("reclaimPolicy"), field.NewPath("volumeBindingMode")
-	errs := check.Required(provisioner, c.Provisioner, c.Provisioner)
-	if c.Provisioner != "" {
-		errs = append(errs, check.Each(provisioner, c.Provisioner, validation.IsQualifiedName(strings.ToLower(c.Provisioner)))...)
-	}
+	errs := provisionerName(c.Provisioner, provisioner)
 	errs = append(errs, parameters(c.Parameters, field.NewPath("parameters"))...)
 	if c.ReclaimPolicy != nil && *c.ReclaimPolicy != "" {
 		errs = append(errs, check.OneOf(policy, *c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRetain)...)
@@ -124,4 +122,12 @@ func validateStorageClassUpdate(c, old storageClass) field.ErrorList {
 		errs = append(errs, check.Immutable(field.NewPath(f.name), f.now, f.old)...)
 	}
 	return errs
+}
+
+// provisionerName checks the name of who makes or changes volumes.
+func provisionerName(name string, path *field.Path) field.ErrorList {
+	if name == "" {
+		return check.Required(path, name, name)
+	}
+	return check.Each(path, name, validation.IsQualifiedName(strings.ToLower(name)))
 }

@@ -18,6 +18,7 @@ var attachmentDoc = storagev1.VolumeAttachmentSpec{}.SwaggerDoc()
 
 var volumeAttachments = api.Define(api.Resource[attachment]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "VolumeAttachment", Plural: "volumeattachments",
+	Alike:     []string{"v1beta1"},
 	HasStatus: true,
 	ValidateCreate: func(a attachment) field.ErrorList {
 		var errs field.ErrorList

@@ -17,9 +17,10 @@ const defaultAttributes = "volumeattributesclass.alpha.kubernetes.io/is-default-
 
 var volumeAttributesClasses = api.Define(api.Resource[attributesClass]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "VolumeAttributesClass", Plural: "volumeattributesclasses", Short: []string{"vac"},
+	Alike:               []string{"v1alpha1", "v1beta1"},
 	UnconditionalUpdate: true,
 	Validate: func(c attributesClass) field.ErrorList {
-		errs := driverName(c.DriverName, field.NewPath("driverName"))
+		errs := provisionerName(c.DriverName, field.NewPath("driverName"))
 		if len(c.Parameters) == 0 {
 			return append(errs, field.Required(field.NewPath("parameters"), "must contain at least one key/value pair"))
 		}

@@ -30,6 +30,7 @@ const (
 // migrations ask for all objects of a resource to be written again, in today's form.
 var migrations = api.Define(api.Resource[migration]{
 	Group: storagemigrationv1.GroupName, Version: "v1", Kind: "StorageVersionMigration", Plural: "storageversionmigrations",
+	Alike: []string{"v1beta1"}, Written: "v1beta1",
 	HasStatus: true,
 	Validate:  validate,
 	ValidateUpdate: func(m, old migration) field.ErrorList {

@@ -44,7 +44,12 @@ func cell(d apiextensionsv1.CustomResourceColumnDefinition) func(object) any {
 	if path.Parse("{"+d.JSONPath+"}") != nil {
 		return func(object) any { return nil }
 	}
-	return func(u object) any {
+	return func(u object) (shown any) {
+		defer func() {
+			if recover() != nil { // the library stumbles over some paths, and over null in lists
+				shown = nil
+			}
+		}()
 		// A path keeps state while it is followed.
 		follow := jsonpath.New(d.Name).AllowMissingKeys(true)
 		if follow.Parse("{"+d.JSONPath+"}") != nil {
