@@ -61,6 +61,7 @@ func (c *certificates) Authenticate(r *http.Request) (*api.User, error) {
 		return nil, nil
 	}
 	v.user.Extra = map[string][]string{extraCredential: {"X509SHA256=" + hex.EncodeToString(key[:])}}
+	v.user = authenticated(v.user)
 	c.seen.put(key, v)
 	return v.user, nil
 }

@@ -54,6 +54,8 @@ var _ api.Tokens = (*Tokens)(nil)
 type tokenClaims struct {
 	jwt.Claims
 	Kubernetes kubernetesClaims `json:"kubernetes.io"`
+
+	user *api.User // whom they are of, made when they are verified; read-only
 }
 
 // issuedClaims writes the audience as a list also when it is one.
@@ -221,6 +223,7 @@ func (t *Tokens) verify(token string) (*tokenClaims, error) {
 	if claims.Subject != ServiceAccountUser(k.Namespace, k.ServiceAccount.Name) {
 		return nil, ErrToken
 	}
+	claims.user = accountUser(claims)
 	t.seen.put(key, claims)
 	return claims, nil
 }
