@@ -16,37 +16,40 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 )
 
-// RevokedUsers is the ConfigMap of kube-system that lists users whose certificates count no
-// longer. Certificates cannot be taken back, so each request is looked up here; a change
-// counts with the next request.
-const RevokedUsers = "proa-revoked-users"
+// UserRecords is the ConfigMap of kube-system that lists the users made by proa, and those
+// whose certificates count no longer. Certificates cannot be taken back, so each request is
+// looked up here; a change counts with the next request.
+const UserRecords = "proa-users"
 
 var configMaps = schema.GroupResource{Resource: "configmaps"}
 
-// Revocation is one entry: the user's certificates made until Before are refused, except
-// those with a fingerprint (SHA-256, hex) in Except.
-type Revocation struct {
-	User   string      `json:"user"`
-	Before metav1.Time `json:"before"`
-	Except []string    `json:"except,omitempty"`
+// UserRecord is one entry. Once Revoked is set, certificates of the user made until then are
+// refused, except those with a fingerprint (SHA-256, hex) in Except.
+type UserRecord struct {
+	User    string      `json:"user"`
+	Groups  []string    `json:"groups,omitempty"`
+	Made    metav1.Time `json:"made,omitzero"`
+	Expires metav1.Time `json:"expires,omitzero"` // of the last certificate
+	Revoked metav1.Time `json:"revoked,omitzero"`
+	Except  []string    `json:"except,omitempty"`
 }
 
-// RevocationKey is the key in the ConfigMap's data under which a user's entry is kept: user
+// UserRecordKey is the key in the ConfigMap's data under which a user's entry is kept: user
 // names may hold what keys may not.
-func RevocationKey(user string) string {
+func UserRecordKey(user string) string {
 	sum := sha256.Sum256([]byte(user))
 	return "user-" + hex.EncodeToString(sum[:16])
 }
 
 // Encode gives the value of an entry.
-func (r Revocation) Encode() (string, error) {
+func (r UserRecord) Encode() (string, error) {
 	data, err := json.Marshal(r)
 	return string(data), err
 }
 
-// DecodeRevocation is the reverse of Encode.
-func DecodeRevocation(value string) (Revocation, error) {
-	var r Revocation
+// DecodeUserRecord is the reverse of Encode.
+func DecodeUserRecord(value string) (UserRecord, error) {
+	var r UserRecord
 	err := json.Unmarshal([]byte(value), &r)
 	return r, err
 }
@@ -59,7 +62,7 @@ type revoked struct {
 
 type revokedList struct {
 	from  *corev1.ConfigMap
-	users map[string]Revocation
+	users map[string]UserRecord
 }
 
 // check refuses a certificate that was revoked. Entries that cannot be read count for
@@ -68,7 +71,7 @@ func (r *revoked) check(user string, made time.Time, fingerprint [sha256.Size]by
 	if r == nil {
 		return nil
 	}
-	obj, ok := r.reader.Get(configMaps, metav1.NamespaceSystem, RevokedUsers)
+	obj, ok := r.reader.Get(configMaps, metav1.NamespaceSystem, UserRecords)
 	list, isMap := obj.(*corev1.ConfigMap)
 	if !ok || !isMap {
 		return nil
@@ -79,16 +82,16 @@ func (r *revoked) check(user string, made time.Time, fingerprint [sha256.Size]by
 		r.parsed.Store(p)
 	}
 	e, ok := p.users[user]
-	if !ok || made.After(e.Before.Time) || slices.Contains(e.Except, hex.EncodeToString(fingerprint[:])) {
+	if !ok || e.Revoked.IsZero() || made.After(e.Revoked.Time) || slices.Contains(e.Except, hex.EncodeToString(fingerprint[:])) {
 		return nil
 	}
-	return fmt.Errorf("the certificate was revoked on %s", e.Before.UTC().Format(time.RFC3339))
+	return fmt.Errorf("the certificate was revoked on %s", e.Revoked.UTC().Format(time.RFC3339))
 }
 
 func parseRevoked(list *corev1.ConfigMap) *revokedList {
-	p := &revokedList{from: list, users: make(map[string]Revocation, len(list.Data))}
+	p := &revokedList{from: list, users: make(map[string]UserRecord, len(list.Data))}
 	for _, value := range list.Data {
-		if e, err := DecodeRevocation(value); err == nil && e.User != "" {
+		if e, err := DecodeUserRecord(value); err == nil && e.User != "" {
 			p.users[e.User] = e
 		}
 	}
