@@ -4,9 +4,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	cryptorand "crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"math/big"
@@ -18,7 +20,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/proa-dev/proa/access/internal/memory"
 	"github.com/proa-dev/proa/apis/api"
@@ -288,4 +292,60 @@ func clientCertificate(t testing.TB, now time.Time, name string, groups ...strin
 	pool := x509.NewCertPool()
 	pool.AddCert(made[0])
 	return pool, made[1]
+}
+
+func TestRevokedUser(t *testing.T) {
+	w := newWorld(t)
+	ca, cert := clientCertificate(t, w.now, "ann", "devs")
+	certs := newCertificates(ca, func() time.Time { return w.now })
+	certs.list = &revoked{reader: w.Reader}
+	w.id.chain[0] = certs
+	r := httptest.NewRequest(http.MethodGet, "/api", nil)
+	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}
+	record := func(u UserRecord) {
+		value, err := u.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Put(configMaps, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: UserRecords},
+			Data: map[string]string{UserRecordKey(u.User): value, "damaged": "{"}})
+	}
+	sum := sha256.Sum256(cert.Raw)
+	mine := hex.EncodeToString(sum[:])
+	for name, c := range map[string]struct {
+		record UserRecord
+		ok     bool
+	}{
+		"made":           {UserRecord{User: "ann"}, true},
+		"revoked":        {UserRecord{User: "ann", Revoked: metav1.NewTime(w.now)}, false},
+		"made since":     {UserRecord{User: "ann", Revoked: metav1.NewTime(w.now), Except: []string{mine}}, true},
+		"another":        {UserRecord{User: "bob", Revoked: metav1.NewTime(w.now)}, true},
+		"revoked before": {UserRecord{User: "ann", Revoked: metav1.NewTime(w.now.Add(-2 * time.Hour))}, true},
+	} {
+		record(c.record)
+		for range 2 { // verified, and remembered
+			u, err := w.id.Authenticate(r)
+			if (err == nil) != c.ok || c.ok && u.Name != "ann" {
+				t.Errorf("%s: %+v %v", name, u, err)
+			}
+		}
+	}
+}
+
+func FuzzCertificate(f *testing.F) {
+	w := newWorld(f)
+	ca, cert := clientCertificate(f, w.now, "ann", "devs")
+	certs := newCertificates(ca, func() time.Time { return w.now })
+	f.Add(cert.Raw)
+	f.Fuzz(func(t *testing.T, der []byte) {
+		parsed, err := x509.ParseCertificate(der)
+		if err != nil {
+			return
+		}
+		r := httptest.NewRequest(http.MethodGet, "/api", nil)
+		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{parsed}}
+		if u, err := certs.Authenticate(r); err == nil && u != nil && u.Name != "ann" {
+			t.Errorf("became %+v", u)
+		}
+	})
 }
