@@ -6,7 +6,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	rbacv1 "k8s.io/api/rbac/v1"
 
+	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/cluster"
 )
 
@@ -65,8 +67,7 @@ func printDenied(out io.Writer, q cluster.Question, d *cluster.Denied) error {
 		text.WriteString("\nNearest to it, of what the user has:\n")
 	}
 	for _, n := range d.Nearest {
-		rule := append(n.Rule.Resources, n.Rule.NonResourceURLs...)
-		fmt.Fprintf(text, "  %s gives %s: %s on %s; it lacks %s\n", n.Binding, n.Role, strings.Join(n.Rule.Verbs, ","), strings.Join(rule, ","), strings.Join(n.Lacks, " and "))
+		fmt.Fprintf(text, "  %s gives %s: %s on %s; it lacks %s\n", n.Binding, n.Role, strings.Join(n.Rule.Verbs, ","), about(&n.Rule, d.Asked), strings.Join(n.Lacks, " and "))
 	}
 	if len(d.Granting) > 0 {
 		fmt.Fprintf(text, "\nThese cluster roles allow it: %s\n", strings.Join(d.Granting, ", "))
@@ -74,6 +75,17 @@ func printDenied(out io.Writer, q cluster.Question, d *cluster.Denied) error {
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
+}
+
+// about names what a rule is about, of a long list only what is of the kind asked for.
+func about(rule *rbacv1.PolicyRule, asked *access.Attributes) string {
+	var out []string
+	for _, r := range rule.Resources {
+		if head, _, _ := strings.Cut(r, "/"); head == asked.Plural || head == "*" {
+			out = append(out, r)
+		}
+	}
+	return strings.Join(append(out, rule.NonResourceURLs...), ",")
 }
 
 func bindCommand(q cluster.Question, d *cluster.Denied) string {
