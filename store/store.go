@@ -56,6 +56,7 @@ type Store struct {
 	disk      disk
 	past      past
 	encodings encodings
+	compacted atomic.Int64 // snapshots before this revision are gone
 
 	stop context.CancelFunc // ends the feed
 	done chan struct{}      // closed when the feed has ended
