@@ -57,6 +57,7 @@ const (
 
 // Authorizer decides on requests; safe for concurrent use.
 type Authorizer interface {
-	// Authorize never blocks on the network of other machines. reason is for people, and for audit.
+	// Authorize does not block on other machines, but for a webhook that was configured, within its
+	// timeout. reason is for people, and for audit.
 	Authorize(ctx context.Context, a *Attributes) (d Decision, reason string)
 }

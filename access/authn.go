@@ -1,6 +1,7 @@
 package access
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
@@ -27,6 +28,17 @@ type Config struct {
 	Now          func() time.Time   // default time.Now
 	Log          *slog.Logger
 	NoAnonymous  bool
+	// AnonymousPaths, when there are any, are the only ones that requests without credentials
+	// may go to at all.
+	AnonymousPaths []string
+	Bearers        []TokenAuthenticator // of tokens that others made
+}
+
+// TokenAuthenticator accepts bearer tokens that are not the cluster's own: OpenID Connect, a
+// webhook. Safe for concurrent use.
+type TokenAuthenticator interface {
+	// AuthenticateToken returns nil, nil for a token it does not know.
+	AuthenticateToken(ctx context.Context, token string) (*api.User, error)
 }
 
 // ErrToken says that a bearer token is not one of this cluster, or no longer.
@@ -36,6 +48,7 @@ var ErrToken = errors.New("invalid bearer token")
 type Identity struct {
 	Tokens    *Tokens
 	anonymous bool
+	paths     []string // of anonymous; none: all
 	chain     []Authenticator
 }
 
@@ -56,11 +69,13 @@ func New(cfg Config) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := &Identity{Tokens: tokens, anonymous: !cfg.NoAnonymous}
+	id := &Identity{Tokens: tokens, anonymous: !cfg.NoAnonymous, paths: cfg.AnonymousPaths}
 	if cfg.FrontProxyCA != nil {
 		id.chain = append(id.chain, &frontProxy{certs: newCertificates(cfg.FrontProxyCA, cfg.Now)})
 	}
-	id.chain = append(id.chain, newCertificates(cfg.ClientCA, cfg.Now), &bearer{tokens})
+	clients := newCertificates(cfg.ClientCA, cfg.Now)
+	clients.list = &revoked{reader: cfg.Reader}
+	id.chain = append(id.chain, clients, &bearer{tokens})
 	return id, nil
 }
 
@@ -82,7 +97,7 @@ func (id *Identity) Authenticate(r *http.Request) (*api.User, error) {
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
-	if !id.anonymous {
+	if !id.anonymous || len(id.paths) > 0 && !slices.Contains(id.paths, r.URL.Path) {
 		return nil, nil
 	}
 	return &api.User{Name: Anonymous, Groups: []string{Unauthenticated}}, nil
@@ -113,7 +128,7 @@ func (b *bearer) Authenticate(r *http.Request) (*api.User, error) {
 	if token == "" {
 		return nil, nil
 	}
-	u, _, err := b.tokens.authenticate(token, b.tokens.audiences)
+	u, _, err := b.tokens.authenticate(r.Context(), token, b.tokens.audiences)
 	if err != nil {
 		return nil, err
 	}

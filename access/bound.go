@@ -36,7 +36,7 @@ func (t *Tokens) bound(c *tokenClaims) (*api.User, error) {
 			return nil, err
 		}
 	}
-	return accountUser(c), nil
+	return c.user, nil
 }
 
 func accountUser(c *tokenClaims) *api.User {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/internal/recent"
 )
 
 // Keys of a user's extra that Kubernetes defines.
@@ -31,7 +32,8 @@ var uidAttribute = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57683, 2}
 type certificates struct {
 	pool *x509.CertPool
 	now  func() time.Time
-	seen *recent[[sha256.Size]byte, verifiedCert]
+	list *revoked // nil: none are
+	seen *recent.Map[[sha256.Size]byte, verifiedCert]
 }
 
 type verifiedCert struct {
@@ -41,7 +43,7 @@ type verifiedCert struct {
 }
 
 func newCertificates(pool *x509.CertPool, now func() time.Time) *certificates {
-	return &certificates{pool: pool, now: now, seen: newRecent[[sha256.Size]byte, verifiedCert](cacheSize)}
+	return &certificates{pool: pool, now: now, seen: recent.New[[sha256.Size]byte, verifiedCert](cacheSize)}
 }
 
 func (c *certificates) Authenticate(r *http.Request) (*api.User, error) {
@@ -50,8 +52,8 @@ func (c *certificates) Authenticate(r *http.Request) (*api.User, error) {
 	}
 	chain := r.TLS.PeerCertificates
 	key, now := sha256.Sum256(chain[0].Raw), c.now()
-	if v, ok := c.seen.get(key); ok && !now.Before(v.begin) && !now.After(v.end) {
-		return v.user, nil
+	if v, ok := c.seen.Get(key); ok && !now.Before(v.begin) && !now.After(v.end) {
+		return c.unlessRevoked(v, key)
 	}
 	v, err := c.verify(chain, now)
 	if err != nil {
@@ -61,7 +63,15 @@ func (c *certificates) Authenticate(r *http.Request) (*api.User, error) {
 		return nil, nil
 	}
 	v.user.Extra = map[string][]string{extraCredential: {"X509SHA256=" + hex.EncodeToString(key[:])}}
-	c.seen.put(key, v)
+	v.user = authenticated(v.user)
+	c.seen.Put(key, v)
+	return c.unlessRevoked(v, key)
+}
+
+func (c *certificates) unlessRevoked(v verifiedCert, key [sha256.Size]byte) (*api.User, error) {
+	if err := c.list.check(v.user.Name, v.begin, key); err != nil {
+		return nil, fmt.Errorf("client certificate of %q: %w", v.user.Name, err)
+	}
 	return v.user, nil
 }
 

@@ -15,7 +15,7 @@ func nodeRules() []rbacv1.PolicyRule {
 		on("create "+read, "core", "nodes"),
 		on("patch update", "core", "nodes/status"),
 		on("patch update", "core", "nodes"),
-		on("create patch update", "core", "events"),
+		events(),
 		on(read, "core", "pods"),
 		on("create delete", "core", "pods"),
 		on("patch update", "core", "pods/status"),
@@ -27,13 +27,13 @@ func nodeRules() []rbacv1.PolicyRule {
 		on("create delete get patch update", "coordination.k8s.io", "leases"),
 		on("get", "storage.k8s.io", "volumeattachments"),
 		on("create", "core", "serviceaccounts/token"),
+		on("get", "core", "serviceaccounts"),
 		on("get patch update", "core", "persistentvolumeclaims/status"),
 		on(read, "storage.k8s.io", "csidrivers"),
 		on("create delete get patch update", "storage.k8s.io", "csinodes"),
 		on(read, "node.k8s.io", "runtimeclasses"),
 		on("get", "resource.k8s.io", "resourceclaims"),
 		on("deletecollection", "resource.k8s.io", "resourceslices"),
-		on("create delete "+read+" patch update", "resource.k8s.io", "resourceslices"),
 		on(read, "certificates.k8s.io", "clustertrustbundles"),
 		on("create "+read, "certificates.k8s.io", "podcertificaterequests"),
 	}
@@ -50,7 +50,7 @@ func componentRoles() []api.Object {
 			on(follow, "discovery.k8s.io", "endpointslices"), on(follow, "networking.k8s.io", "servicecidrs")),
 		clusterRole("system:kubelet-api-admin",
 			on(read, "core", "nodes"), on("proxy", "core", "nodes"),
-			on("*", "core", "nodes/checkpoint nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy nodes/stats")),
+			on("*", "core", "nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy nodes/stats")),
 		clusterRole("system:auth-delegator",
 			on("create", "authentication.k8s.io", "tokenreviews"), on("create", "authorization.k8s.io", "subjectaccessreviews")),
 		clusterRole("system:kube-aggregator", on(read, "core", "endpoints services")),
@@ -79,9 +79,8 @@ func schedulerRole() api.Object {
 	return clusterRole("system:kube-scheduler",
 		events(),
 		on("create", "coordination.k8s.io", "leases"),
-		onNamed("get update", "coordination.k8s.io", "leases", "kube-scheduler"),
-		on("create", "coordination.k8s.io", "leasecandidates"),
-		onNamed("deletecollection "+read+" patch update", "coordination.k8s.io", "leasecandidates", "kube-scheduler"),
+		onNamed("update "+read, "coordination.k8s.io", "leases", "kube-scheduler"),
+		on(readWrite, "coordination.k8s.io", "leasecandidates"),
 		on(read, "core", "nodes"),
 		on("delete "+read, "core", "pods"),
 		on("create", "core", "bindings pods/binding"),
@@ -98,9 +97,11 @@ func schedulerRole() api.Object {
 		on(read, "storage.k8s.io", "csidrivers"),
 		on(read, "storage.k8s.io", "csistoragecapacities"),
 		on(read, "storage.k8s.io", "volumeattachments"),
-		on(read, "resource.k8s.io", "deviceclasses resourceslices"),
-		on("patch update "+read, "resource.k8s.io", "resourceclaims"),
-		on("patch update", "resource.k8s.io", "resourceclaims/status resourceclaims/binding"),
+		on("update", "core", "pods/finalizers"),
+		on(read, "resource.k8s.io", "deviceclasses devicetaintrules resourceslices"),
+		on("create delete patch update "+read, "resource.k8s.io", "resourceclaims"),
+		on("patch update "+read, "resource.k8s.io", "resourceclaims/status"),
+		on("patch update", "resource.k8s.io", "resourceclaims/binding"),
 	)
 }
 
@@ -109,8 +110,6 @@ func controllerManagerRole() api.Object {
 		events(),
 		on("create", "coordination.k8s.io", "leases"),
 		onNamed("get update", "coordination.k8s.io", "leases", "kube-controller-manager"),
-		on("create", "coordination.k8s.io", "leasecandidates"),
-		onNamed("deletecollection "+read+" patch update", "coordination.k8s.io", "leasecandidates", "kube-controller-manager"),
 		on("create", "core", "secrets serviceaccounts"),
 		on("delete", "core", "secrets"),
 		on("get", "core", "configmaps namespaces secrets serviceaccounts"),
@@ -141,13 +140,13 @@ func namespacedRoles() []api.Object {
 	const system, public = "kube-system", "kube-public"
 	leader := func(name string) api.Object {
 		return role(system, "system::leader-locking-"+name,
-			on("watch", "core", "configmaps"), onNamed("get update", "core", "configmaps", name))
+			on("create update "+read, "coordination.k8s.io", "leases"), on("create update "+read, "coordination.k8s.io", "leasecandidates"))
 	}
 	return []api.Object{
 		role(system, "extension-apiserver-authentication-reader",
 			onNamed(read, "core", "configmaps", "extension-apiserver-authentication")),
 		role(system, "system:controller:bootstrap-signer", on(read, "core", "secrets")),
-		role(system, "system:controller:cloud-provider", on("create get patch update "+follow, "core", "configmaps")),
+		role(system, "system:controller:cloud-provider", on("create "+read, "core", "configmaps")),
 		role(system, "system:controller:token-cleaner", on("delete "+read, "core", "secrets"), events()),
 		leader("kube-controller-manager"), leader("kube-scheduler"),
 		role(public, "system:controller:bootstrap-signer",
@@ -156,7 +155,7 @@ func namespacedRoles() []api.Object {
 		bindRole(system, "system::extension-apiserver-authentication-reader", "extension-apiserver-authentication-reader",
 			user("system:kube-controller-manager"), user("system:kube-scheduler")),
 		bindRole(system, "system::leader-locking-kube-controller-manager", "system::leader-locking-kube-controller-manager",
-			user("system:kube-controller-manager"), account("kube-controller-manager")),
+			user("system:kube-controller-manager"), account("kube-controller-manager"), account("leader-election-controller")),
 		bindRole(system, "system::leader-locking-kube-scheduler", "system::leader-locking-kube-scheduler",
 			user("system:kube-scheduler"), account("kube-scheduler")),
 		bindRole(system, "system:controller:bootstrap-signer", "system:controller:bootstrap-signer", account("bootstrap-signer")),

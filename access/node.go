@@ -85,6 +85,10 @@ func (n *Node) special(a *Attributes) func(node string, a *Attributes) string {
 		if a.Plural == "leases" {
 			return n.lease
 		}
+	case "certificates.k8s.io":
+		if a.Plural == "podcertificaterequests" {
+			return n.podCertificate
+		}
 	case "resource.k8s.io":
 		switch a.Plural {
 		case "resourceclaims":
@@ -156,6 +160,9 @@ func (n *Node) lease(node string, a *Attributes) string {
 	if !slices.Contains([]string{"get", "create", "update", "patch", "delete"}, a.Verb) {
 		return "can only get, create, update, patch, or delete a node lease"
 	}
+	if a.Subresource != "" {
+		return "cannot access lease subresource"
+	}
 	if a.Namespace != nodeLeases {
 		return fmt.Sprintf("can only access leases in the %q system namespace", nodeLeases)
 	}
@@ -199,6 +206,27 @@ func (n *Node) slice(node string, a *Attributes) string {
 		return "can only list/watch/deletecollection resourceslices with nodeName field selector"
 	}
 	return "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection"
+}
+
+func (n *Node) podCertificate(node string, a *Attributes) string {
+	if a.Subresource != "" {
+		return "nodes may not access the status subresource of PodCertificateRequests"
+	}
+	switch a.Verb {
+	case "create": // admission checks whose pod it is
+		return ""
+	case "get":
+		if n.ownPodCertificate(node, a.Namespace, a.Name) {
+			return ""
+		}
+		return noRelation(node)
+	case "list", "watch":
+		if selects(a.FieldSelector, "spec.nodeName", node) {
+			return ""
+		}
+		return "can only list/watch podcertificaterequests with nodeName field selector"
+	}
+	return fmt.Sprintf("nodes may not %s podcertificaterequests", a.Verb)
 }
 
 func (n *Node) node(node string, a *Attributes) string {

@@ -1,6 +1,7 @@
 package access
 
 import (
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -13,6 +14,7 @@ var (
 	volumes           = schema.GroupResource{Resource: "persistentvolumes"}
 	volumeAttachments = schema.GroupResource{Group: "storage.k8s.io", Resource: "volumeattachments"}
 	resourceSlices    = schema.GroupResource{Group: "resource.k8s.io", Resource: "resourceslices"}
+	podCertificates   = schema.GroupResource{Group: "certificates.k8s.io", Resource: "podcertificaterequests"}
 )
 
 func (n *Node) ownPod(node, namespace, name string) bool {
@@ -96,7 +98,7 @@ func volumeSecrets(pv *corev1.PersistentVolume) []corev1.SecretReference {
 	}
 	switch src := pv.Spec.PersistentVolumeSource; {
 	case src.CSI != nil:
-		add(src.CSI.NodePublishSecretRef, src.CSI.NodeStageSecretRef, src.CSI.NodeExpandSecretRef, src.CSI.ControllerPublishSecretRef)
+		add(src.CSI.NodePublishSecretRef, src.CSI.NodeStageSecretRef, src.CSI.NodeExpandSecretRef) // the controller's are not for nodes
 	case src.ISCSI != nil:
 		add(src.ISCSI.SecretRef)
 	case src.CephFS != nil:
@@ -113,6 +115,12 @@ func volumeSecrets(pv *corev1.PersistentVolume) []corev1.SecretReference {
 		add(&ref)
 	}
 	return out
+}
+
+func (n *Node) ownPodCertificate(node, namespace, name string) bool {
+	obj, ok := n.reader.Get(podCertificates, namespace, name)
+	r, typed := obj.(*certificatesv1.PodCertificateRequest)
+	return ok && typed && string(r.Spec.NodeName) == node
 }
 
 func sliceNode(o api.Object) string {

@@ -25,6 +25,9 @@ func claims(p *corev1.Pod, name string) bool {
 			return true
 		}
 	}
+	if s := p.Status.ExtendedResourceClaimStatus; s != nil && s.ResourceClaimName == name && name != "" {
+		return true
+	}
 	for _, s := range p.Status.ResourceClaimStatuses {
 		if s.ResourceClaimName != nil && *s.ResourceClaimName == name {
 			return true

@@ -175,9 +175,9 @@ func addGrants(to map[string][]grant, kind, name, namespace string, ref rbacv1.R
 		if key == "" {
 			continue
 		}
-		to[key] = append(to[key], grant{rules: rules, missing: missing, reason: func() string {
+		to[key] = append(to[key], grant{rules: rules, missing: missing, reason: sync.OnceValue(func() string {
 			return fmt.Sprintf("RBAC: allowed by %s %q of %s %q to %s", kind, name, ref.Kind, ref.Name, describe(s))
-		}})
+		})})
 	}
 }
 

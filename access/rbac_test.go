@@ -2,8 +2,6 @@ package access
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
@@ -101,119 +99,6 @@ func TestDefaultsAreNamedOnce(t *testing.T) {
 			t.Errorf("%s twice", key)
 		}
 		seen[key] = true
-	}
-}
-
-// allowed is RBAC said plainly: every binding, every subject, every rule.
-func allowed(reader api.Reader, a *Attributes) bool {
-	rulesOf := func(ref rbacv1.RoleRef, ns string) []rbacv1.PolicyRule {
-		if ref.Kind == "Role" {
-			if o, ok := reader.Get(roles, ns, ref.Name); ok {
-				return o.(*rbacv1.Role).Rules
-			}
-			return nil
-		}
-		if o, ok := reader.Get(clusterRoles, "", ref.Name); ok {
-			return o.(*rbacv1.ClusterRole).Rules
-		}
-		return nil
-	}
-	applies := func(subjects []rbacv1.Subject) bool {
-		return slices.ContainsFunc(subjects, func(s rbacv1.Subject) bool {
-			switch s.Kind {
-			case "User":
-				return s.Name == a.User.Name
-			case "Group":
-				return slices.Contains(a.User.Groups, s.Name)
-			}
-			return a.User.Name == ServiceAccountUser(s.Namespace, s.Name)
-		})
-	}
-	any := func(list []string, options ...string) bool {
-		return slices.ContainsFunc(options, func(o string) bool { return slices.Contains(list, o) })
-	}
-	matches := func(r rbacv1.PolicyRule) bool {
-		full := []string{"*", a.Plural}
-		if a.Subresource != "" {
-			full = []string{"*", a.Plural + "/" + a.Subresource, "*/" + a.Subresource}
-		}
-		return any(r.Verbs, "*", a.Verb) && any(r.APIGroups, "*", a.Group) && any(r.Resources, full...) &&
-			(len(r.ResourceNames) == 0 || slices.Contains(r.ResourceNames, a.Name))
-	}
-	for _, o := range reader.List(clusterRoleBindings, "") {
-		b := o.(*rbacv1.ClusterRoleBinding)
-		if applies(b.Subjects) && slices.ContainsFunc(rulesOf(b.RoleRef, ""), matches) {
-			return true
-		}
-	}
-	for _, o := range reader.List(roleBindings, a.Namespace) {
-		b := o.(*rbacv1.RoleBinding)
-		if a.Namespace != "" && applies(b.Subjects) && slices.ContainsFunc(rulesOf(b.RoleRef, b.Namespace), matches) {
-			return true
-		}
-	}
-	return false
-}
-
-func TestRandomParityWithNaiveModel(t *testing.T) {
-	seed := rand.Uint64()
-	rng := rand.New(rand.NewPCG(seed, 1))
-	pick := func(list ...string) string { return list[rng.IntN(len(list))] }
-	some := func(list ...string) []string {
-		out := []string{pick(list...)}
-		if rng.IntN(2) == 0 {
-			out = append(out, pick(list...))
-		}
-		return out
-	}
-	verbs, groups := []string{"get", "list", "create", "*"}, []string{"", "apps", "*"}
-	resources := []string{"pods", "pods/log", "*/scale", "deployments", "deployments/scale", "*"}
-	spaces, names := []string{"a", "b"}, []string{"x", "y", ""}
-	rule := func() rbacv1.PolicyRule {
-		r := rbacv1.PolicyRule{Verbs: some(verbs...), APIGroups: some(groups...), Resources: some(resources...)}
-		if rng.IntN(4) == 0 {
-			r.ResourceNames = some("x", "y")
-		}
-		return r
-	}
-	subject := func() rbacv1.Subject {
-		switch rng.IntN(3) {
-		case 0:
-			return user(pick("u1", "u2"))
-		case 1:
-			return group(pick("g1", "g2"))
-		}
-		return rbacv1.Subject{Kind: "ServiceAccount", Namespace: pick(spaces...), Name: "sa"}
-	}
-	reader := memory.New()
-	rbac := NewRBAC(reader)
-	rbac.Settled()
-	for step := range 3000 {
-		n := pick("1", "2", "3")
-		switch rng.IntN(12) {
-		case 0:
-			reader.Put(clusterRoles, clusterRole(n, rule()))
-		case 1:
-			reader.Put(roles, role(pick(spaces...), n, rule()))
-		case 2:
-			if rng.IntN(3) == 0 {
-				reader.Put(clusterRoleBindings, bindCluster(n, pick("1", "2", "3", "4"), subject()))
-			} else {
-				reader.Remove(clusterRoleBindings, "", n)
-			}
-		case 3:
-			b := bindRole(pick(spaces...), n, pick("1", "2", "3", "4"), subject(), subject())
-			b.RoleRef.Kind = pick("Role", "ClusterRole")
-			reader.Put(roleBindings, b)
-		case 4:
-			reader.Remove(roleBindings, pick(spaces...), n)
-		}
-		a := resource(pick("u1", "u2", "u3", ServiceAccountUser("a", "sa")), some("g1", "g3"), pick("get", "list", "create", "delete"),
-			pick("", "apps", "batch"), pick("pods", "pods/log", "deployments", "deployments/scale", "jobs"), pick("a", "b", ""), pick(names...))
-		d, reason := rbac.Authorize(t.Context(), a)
-		if want := allowed(reader, a); (d == Allow) != want {
-			t.Fatalf("seed %d step %d: %+v of %+v: %v (%s), model says %v", seed, step, a, a.User, d, reason, want)
-		}
 	}
 }
 

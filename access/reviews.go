@@ -17,12 +17,12 @@ import (
 )
 
 // Review answers a TokenReview.
-func (t *Tokens) Review(_ context.Context, spec authenticationv1.TokenReviewSpec) authenticationv1.TokenReviewStatus {
+func (t *Tokens) Review(ctx context.Context, spec authenticationv1.TokenReviewSpec) authenticationv1.TokenReviewStatus {
 	audiences := spec.Audiences
 	if len(audiences) == 0 {
 		audiences = t.audiences
 	}
-	u, matching, err := t.authenticate(spec.Token, audiences)
+	u, matching, err := t.authenticate(ctx, spec.Token, audiences)
 	if err != nil {
 		return authenticationv1.TokenReviewStatus{Error: err.Error()}
 	}

@@ -1,14 +1,17 @@
 package access
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -17,10 +20,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/internal/recent"
 )
 
 // Limits of service account tokens.
 const (
+	// cacheSize bounds each generation of a cache of verified credentials.
+	cacheSize = 4096
 	// maxToken bounds what is parsed at all.
 	maxToken = 16 << 10
 	// mountLife is what the token volume of each pod asks for; such tokens live longer, for
@@ -44,8 +50,9 @@ type Tokens struct {
 	log       *slog.Logger
 	signer    jose.Signer
 	keys      map[string]*ecdsa.PublicKey // by key ID
+	others    []TokenAuthenticator        // asked about tokens that are not the cluster's
 	order     []string                    // of keys
-	seen      *recent[[sha256.Size]byte, *tokenClaims]
+	seen      *recent.Map[[sha256.Size]byte, *tokenClaims]
 }
 
 var _ api.Tokens = (*Tokens)(nil)
@@ -54,6 +61,8 @@ var _ api.Tokens = (*Tokens)(nil)
 type tokenClaims struct {
 	jwt.Claims
 	Kubernetes kubernetesClaims `json:"kubernetes.io"`
+
+	user *api.User // whom they are of, made when they are verified; read-only
 }
 
 // issuedClaims writes the audience as a list also when it is one.
@@ -78,8 +87,8 @@ type objectRef struct {
 
 func newTokens(cfg Config) (*Tokens, error) {
 	t := &Tokens{
-		reader: cfg.Reader, issuer: cfg.Issuer, audiences: cfg.Audiences, jwksURI: cfg.JWKSURI, now: cfg.Now, log: cfg.Log,
-		keys: map[string]*ecdsa.PublicKey{}, seen: newRecent[[sha256.Size]byte, *tokenClaims](cacheSize),
+		reader: cfg.Reader, issuer: cfg.Issuer, audiences: cfg.Audiences, jwksURI: cfg.JWKSURI, now: cfg.Now, log: cfg.Log, others: cfg.Bearers,
+		keys: map[string]*ecdsa.PublicKey{}, seen: recent.New[[sha256.Size]byte, *tokenClaims](cacheSize),
 	}
 	if len(t.audiences) == 0 {
 		t.audiences = []string{cfg.Issuer}
@@ -162,8 +171,45 @@ func subset(some, of []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(of, s) })
 }
 
-// authenticate finds a token's user, and which of the wanted audiences the token is for.
-func (t *Tokens) authenticate(token string, audiences []string) (*api.User, []string, error) {
+// authenticate finds a token's user, and which of the wanted audiences the token is for. A token
+// that is not of this cluster is of whoever knows it; its audience is then the API server.
+func (t *Tokens) authenticate(ctx context.Context, token string, audiences []string) (*api.User, []string, error) {
+	u, matching, err := t.own(token, audiences)
+	if err == nil || len(t.others) == 0 || t.saysOurs(token) {
+		return u, matching, err
+	}
+	if matching = intersect(t.audiences, audiences); len(matching) == 0 {
+		return nil, nil, err
+	}
+	problems := []error{err}
+	for _, o := range t.others {
+		u, err := o.AuthenticateToken(ctx, token)
+		if u != nil && err == nil {
+			return u, matching, nil
+		}
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	return nil, nil, errors.Join(problems...)
+}
+
+// saysOurs is true for tokens that name this cluster as their issuer, valid or not: they are
+// nothing to show to others.
+func (t *Tokens) saysOurs(token string) bool {
+	parts := strings.SplitN(token, ".", 4)
+	if len(parts) != 3 || len(token) > maxToken {
+		return false
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var said struct {
+		Issuer string `json:"iss"`
+	}
+	return err == nil && json.Unmarshal(payload, &said) == nil && said.Issuer == t.issuer
+}
+
+// own authenticates service account tokens and bootstrap tokens.
+func (t *Tokens) own(token string, audiences []string) (*api.User, []string, error) {
 	if len(token) > maxToken {
 		return nil, nil, ErrToken
 	}
@@ -199,7 +245,7 @@ func intersect(have, want []string) []string {
 // verify checks what can never change: form, key, signature and issuer.
 func (t *Tokens) verify(token string) (*tokenClaims, error) {
 	key := sha256.Sum256([]byte(token))
-	if c, ok := t.seen.get(key); ok {
+	if c, ok := t.seen.Get(key); ok {
 		return c, nil
 	}
 	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256})
@@ -221,7 +267,8 @@ func (t *Tokens) verify(token string) (*tokenClaims, error) {
 	if claims.Subject != ServiceAccountUser(k.Namespace, k.ServiceAccount.Name) {
 		return nil, ErrToken
 	}
-	t.seen.put(key, claims)
+	claims.user = accountUser(claims)
+	t.seen.Put(key, claims)
 	return claims, nil
 }
 

@@ -149,6 +149,31 @@ func forge(t *testing.T, key any, alg jose.SignatureAlgorithm, kid string, claim
 	return token
 }
 
+func otherID(t *testing.T, key *ecdsa.PrivateKey) string {
+	id, err := keyID(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// rawToken signs a payload as it is, also one that no encoder would write.
+func rawToken(t *testing.T, key any, kid string, payload []byte) string {
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := signer.Sign(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := signed.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
 func TestForgedTokensAreRefused(t *testing.T) {
 	w := newWorld(t)
 	kid, err := keyID(&w.key.PublicKey)
@@ -185,11 +210,19 @@ func TestForgedTokensAreRefused(t *testing.T) {
 	}
 	b64 := base64.RawURLEncoding.EncodeToString
 	honest := strings.Split(forge(t, w.key, jose.ES256, kid, with(nil)), ".")
+	swapped := forge(t, other, jose.ES256, otherID(t, other), with(nil)) // another cluster's, with its own key ID
 	cases := map[string]string{
 		"alg none":        b64([]byte(`{"alg":"none","kid":"`+kid+`"}`)) + "." + b64(body) + ".",
 		"alg none signed": b64([]byte(`{"alg":"none","kid":"`+kid+`"}`)) + "." + b64(body) + "." + honest[2],
 		"public key hmac": forge(t, public, jose.HS256, kid, with(nil)),
 		"another key":     forge(t, other, jose.ES256, kid, with(nil)),
+		"swapped keys":    swapped,
+		"claims twice":    rawToken(t, w.key, kid, []byte(strings.Replace(string(body), `"sub":`, `"sub":"system:serviceaccount:ns:sa","sub":`, 1))),
+		"bound twice":     rawToken(t, w.key, kid, []byte(strings.Replace(string(body), `"kubernetes.io":`, `"kubernetes.io":{"namespace":"kube-system"},"kubernetes.io":`, 1))),
+		"two signatures":  honest[0] + "." + honest[1] + "." + honest[2] + "." + honest[2],
+		"negative expiry": forge(t, w.key, jose.ES256, kid, set("exp", -1)),
+		"expiry as text":  forge(t, w.key, jose.ES256, kid, set("exp", "never")),
+		"embedded key":    b64([]byte(`{"alg":"ES256","kid":"`+kid+`","jwk":{"kty":"EC"}}`)) + "." + honest[1] + "." + honest[2],
 		"unknown kid":     forge(t, other, jose.ES256, "../../etc/passwd", with(nil)),
 		"empty kid":       forge(t, w.key, jose.ES256, "", with(nil)),
 		"issuer":          forge(t, w.key, jose.ES256, kid, set("iss", "https://evil")),

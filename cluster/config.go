@@ -28,6 +28,7 @@ type ServerConfig struct {
 	Domain           string
 	EtcdServers      []string // an external etcd; empty: embedded
 	NodeGracePeriod  time.Duration
+	Access           AccessConfig
 
 	// Node makes this process a node too.
 	Node       bool

@@ -111,10 +111,14 @@ func openStore(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (*store
 
 func (c *controlPlane) assemble() error {
 	reader := c.store.Reader()
-	identity, err := access.New(access.Config{
+	who := access.Config{
 		Reader: reader, ClientCA: c.pki.CA.Trust(), FrontProxyCA: c.pki.FrontProxy.Trust(),
 		Signer: c.pki.ServiceAccounts, Verifiers: c.pki.Verifiers, Issuer: issuer, Log: c.log,
-	})
+	}
+	if err := c.cfg.Access.authenticators(&who); err != nil {
+		return err
+	}
+	identity, err := access.New(who)
 	if err != nil {
 		return err
 	}
@@ -123,7 +127,10 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	c.rbac = access.NewRBAC(reader)
-	authorizer := access.NewAuthorizer(reader, c.rbac)
+	authorizer, err := c.cfg.Access.authorizer(reader, c.rbac)
+	if err != nil {
+		return err
+	}
 	list := catalog.New(Kinds())
 	chain, err := c.admission(reader, authorizer, list)
 	if err != nil {

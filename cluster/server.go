@@ -113,6 +113,7 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 		{Name: "certificate apiserver", Run: c.serving.Run},
 		{Name: "certificate kubelet-client", Run: c.toNodes.Run},
 		{Name: "certificate front-proxy-client", Run: c.toBackends.Run},
+		{Name: "rotation", Run: c.rotate},
 		{Name: "api", Run: func(ctx context.Context) error { return c.serve(ctx, listener) }, Fatal: true},
 	}
 	for _, p := range parts {

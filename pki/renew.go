@@ -16,10 +16,14 @@ import (
 // Retry is how long Renewing waits after it could not renew.
 const Retry = time.Minute
 
+// lookAgain is the longest sleep: timers stand still while a machine is suspended.
+const lookAgain = 12 * time.Hour
+
 // Renewing holds one certificate and replaces it at two thirds of its life. Connections
 // made later use the new one; open ones are left alone.
 type Renewing struct {
 	current atomic.Pointer[tls.Certificate]
+	asked   chan struct{}
 	issue   func(context.Context) (*tls.Certificate, error)
 	now     func() time.Time
 	log     *slog.Logger
@@ -30,7 +34,7 @@ func NewRenewing(first *tls.Certificate, issue func(context.Context) (*tls.Certi
 	if now == nil {
 		now = time.Now
 	}
-	r := &Renewing{issue: issue, now: now, log: log}
+	r := &Renewing{issue: issue, now: now, log: log, asked: make(chan struct{}, 1)}
 	return r, r.set(first)
 }
 
@@ -114,19 +118,31 @@ func (r *Renewing) GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certi
 	return r.Current(), nil
 }
 
+// Renew asks Run for a new certificate now; it does not wait for it.
+func (r *Renewing) Renew() {
+	select {
+	case r.asked <- struct{}{}:
+	default: // it is asked already
+	}
+}
+
 // Run renews until ctx ends.
 func (r *Renewing) Run(ctx context.Context) error {
 	wait := renewAt(r.Current().Leaf).Sub(r.now())
 	for {
-		timer := time.NewTimer(max(wait, 0))
+		timer := time.NewTimer(min(max(wait, 0), lookAgain))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
+		case <-r.asked:
+			timer.Stop()
+			wait = r.renew(ctx)
+			continue
 		case <-timer.C:
 		}
-		if renewAt(r.Current().Leaf).After(r.now()) { // the clock was set back
-			wait = Retry
+		if wait = renewAt(r.Current().Leaf).Sub(r.now()); wait > 0 {
+			wait = max(wait, Retry) // not yet, or the clock was set back
 			continue
 		}
 		wait = r.renew(ctx)

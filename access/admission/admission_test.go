@@ -150,7 +150,8 @@ func TestNodeRestriction(t *testing.T) {
 	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: "n1", UID: "u1", Controller: &yes, BlockOwnerDeletion: &no}
 	old := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "u1", Labels: map[string]string{"a": "b"}}}
 	r.Put(nodes, old)
-	mine := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "mine", UID: "p1"}, Spec: corev1.PodSpec{NodeName: "n1", ServiceAccountName: "default"}}
+	mine := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "mine", UID: "p1"}, Spec: corev1.PodSpec{NodeName: "n1", ServiceAccountName: "default",
+		Volumes: []corev1.Volume{{Name: "t", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{}}}}}}}}}
 	theirs := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "theirs", UID: "p2"}, Spec: corev1.PodSpec{NodeName: "n2", ServiceAccountName: "default"}}
 	r.Put(pods, mine, theirs)
 	node := func(change func(*corev1.Node)) *Attributes {

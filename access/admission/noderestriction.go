@@ -33,7 +33,7 @@ func (n *nodeRestriction) node(a *Attributes) (string, bool, error) {
 }
 
 // Mutate is where upstream runs these checks too: before other steps fill in anything.
-func (n *nodeRestriction) Mutate(_ context.Context, a *Attributes) error {
+func (n *nodeRestriction) Mutate(ctx context.Context, a *Attributes) error {
 	node, isNode, err := n.node(a)
 	if !isNode || err != nil {
 		return err
@@ -49,7 +49,7 @@ func (n *nodeRestriction) Mutate(_ context.Context, a *Attributes) error {
 	case r.Group == "" && r.Resource == "persistentvolumeclaims":
 		return n.claim(a)
 	case r == serviceAccounts:
-		return n.token(a, node)
+		return n.token(ctx, a, node)
 	case r.Group == "coordination.k8s.io" && r.Resource == "leases":
 		return ownNamed[*coordinationv1.Lease](a, node, "lease")
 	case r.Group == "storage.k8s.io" && r.Resource == "csinodes":
@@ -251,7 +251,7 @@ func (n *nodeRestriction) claim(a *Attributes) error {
 }
 
 // token: only for a pod that runs on this node, of the service account asked for.
-func (n *nodeRestriction) token(a *Attributes, node string) error {
+func (n *nodeRestriction) token(ctx context.Context, a *Attributes, node string) error {
 	if a.Operation != Create || a.Subresource != "token" {
 		return nil
 	}
@@ -280,34 +280,7 @@ func (n *nodeRestriction) token(a *Attributes, node string) error {
 	if p.Spec.ServiceAccountName != a.Name {
 		return refuse(a, "node requested token for service account %q, but pod %q runs as %q", a.Name, p.Name, p.Spec.ServiceAccountName)
 	}
-	return n.audience(a, req, p)
-}
-
-// audience: the API server's own, or one that the pod itself asks for in its volumes.
-func (n *nodeRestriction) audience(a *Attributes, req *authenticationv1.TokenRequest, p *corev1.Pod) error {
-	if len(req.Spec.Audiences) == 0 || len(req.Spec.Audiences) == 1 && req.Spec.Audiences[0] == "" {
-		return nil
-	}
-	if len(req.Spec.Audiences) > 1 {
-		return refuse(a, "node may only request 0 or 1 audiences")
-	}
-	want := req.Spec.Audiences[0]
-	for _, v := range p.Spec.Volumes {
-		if v.Projected == nil {
-			continue
-		}
-		for _, s := range v.Projected.Sources {
-			if s.ServiceAccountToken != nil && s.ServiceAccountToken.Audience == want {
-				return nil
-			}
-		}
-	}
-	for _, v := range p.Spec.Volumes { // CSI drivers may ask for tokens of their own
-		if v.CSI != nil || v.PersistentVolumeClaim != nil || v.Ephemeral != nil {
-			return nil
-		}
-	}
-	return refuse(a, "audience %q not found in pod spec volume", want)
+	return n.audience(ctx, a, req, p)
 }
 
 func ownNamed[T interface{ GetName() string }](a *Attributes, node, what string) error {

@@ -31,6 +31,7 @@ func (f *serverFlags) register(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.cfg.EtcdServers, "etcd-servers", nil, "endpoints of an external etcd (default: the one inside)")
 	flags.DurationVar(&f.cfg.NodeGracePeriod, "node-monitor-grace-period", 50*time.Second, "how long a node may be silent before it counts as unreachable")
 	flags.BoolVar(&f.cfg.Node, "node", true, "run pods in this process too, not only the control plane")
+	registerAccess(flags, &f.cfg.Access)
 	f.node.register(flags)
 }
 

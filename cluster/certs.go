@@ -1,0 +1,79 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"github.com/proa-dev/proa/pki"
+)
+
+// Certificate is one that this machine keeps in a file.
+type Certificate struct {
+	Path string
+	Cert *x509.Certificate
+	Err  error // why it cannot be read
+}
+
+// Certificates gives those of the cluster's servers and nodes on this machine, by path.
+// What is kept in memory only (webhooks' clients, the nodes' own) is not among them.
+func Certificates(p *Place) ([]Certificate, error) {
+	var out []Certificate
+	for _, pattern := range []string{"pki/*.crt", "nodes/*/*.crt", "nodes/*/*/*.crt"} {
+		paths, err := filepath.Glob(filepath.Join(p.Dir(), pattern))
+		if err != nil {
+			return nil, fmt.Errorf("look for certificates: %w", err)
+		}
+		for _, path := range paths {
+			c := Certificate{Path: path}
+			data, err := os.ReadFile(path)
+			if err == nil {
+				c.Cert, err = pki.DecodeCert(data)
+			}
+			c.Err = err
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b Certificate) int { return cmp.Compare(a.Path, b.Path) })
+	return out, nil
+}
+
+// RotateCertificates has the running server make its certificates anew, and the
+// administrator's kubeconfig with them. Connections that are open stay.
+func RotateCertificates(p *Place) error {
+	pid := runningPid(p, "server")
+	if pid == 0 {
+		return errors.New("no server of the cluster runs on this machine; certificates that are due are renewed when it starts")
+	}
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+		return fmt.Errorf("tell the server: %w", err)
+	}
+	return nil
+}
+
+// rotate renews the server's certificates whenever the process is told to (SIGHUP).
+func (c *controlPlane) rotate(ctx context.Context) error {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGHUP)
+	defer signal.Stop(told)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-told:
+		}
+		for _, r := range []*pki.Renewing{c.serving, c.toNodes, c.toBackends} {
+			r.Renew()
+		}
+		if err := c.writeKubeconfig(); err != nil {
+			c.log.Error("write the administrator's kubeconfig", "error", err)
+		}
+	}
+}
