@@ -28,6 +28,7 @@ import (
 
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/access/admission"
+	"github.com/proa-dev/proa/access/audit"
 	"github.com/proa-dev/proa/apis/admissionregistration"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/apps"
@@ -122,6 +123,12 @@ func newHouse(t testing.TB, steps ...admission.Step) *house {
 // newHouseWith is newHouse with steps that read.
 func newHouseWith(t testing.TB, steps func(api.Reader, *rules, *catalog.Catalog) []admission.Step) *house {
 	t.Helper()
+	return newHouseAudited(t, nil, steps)
+}
+
+// newHouseAudited is newHouseWith and an audit log.
+func newHouseAudited(t testing.TB, audited *audit.Log, steps func(api.Reader, *rules, *catalog.Catalog) []admission.Step) *house {
+	t.Helper()
 	h := &house{t: t, rules: &rules{}}
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError}))
 	s, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Events: historyLength, Log: slog.New(slog.DiscardHandler)})
@@ -152,6 +159,7 @@ func newHouseWith(t testing.TB, steps func(api.Reader, *rules, *catalog.Catalog)
 	h.server, err = apiserver.New(apiserver.Config{
 		Store: s, Catalog: list, Env: env, Scheme: scheme.Scheme, Authenticator: tokens{}, Authorizer: h.rules,
 		Nodes:     nodeproxy.New(nodeproxy.Config{Reader: s.Reader(), Log: log}),
+		Audit:     audited,
 		Admission: steps(s.Reader(), h.rules, list), Discovery: discovery.New(list, "127.0.0.1:6443"), OpenAPI: openapi.New(list), Log: log,
 		Version: version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.1"},
 		Ready: []apiserver.Check{{Name: "late", Ask: func(ctx context.Context) error {

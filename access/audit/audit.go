@@ -99,6 +99,7 @@ type Request struct {
 	Attributes *access.Attributes // its User may be nil: nobody was identified
 	Received   time.Time
 	Long       bool // a watch or a tunnel: it is worth an event that it has begun
+	Stranger   bool // who sends it could not be found out: one event, of its answer
 }
 
 // Begin decides what is kept of a request, and writes that it has come; nil when nothing is.
@@ -113,7 +114,9 @@ func (l *Log) Begin(q Request) *Record {
 		return nil
 	}
 	rec := &Record{log: l, rule: r, level: level, request: q}
-	rec.event(auditv1.StageRequestReceived)
+	if !q.Stranger {
+		rec.event(auditv1.StageRequestReceived)
+	}
 	return rec
 }
 

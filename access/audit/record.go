@@ -107,7 +107,7 @@ func (r *Record) Answered(obj any) {
 	if r == nil {
 		return
 	}
-	if s, ok := obj.(*metav1.Status); ok {
+	if s, ok := obj.(*metav1.Status); ok && r.status == nil {
 		r.status = s
 	}
 	if r.level >= requestResponse {
@@ -164,7 +164,7 @@ func withoutManaged(content map[string]any) {
 	}
 }
 
-// Failed says how the request ended, where no Status is sent.
+// Failed says how the request ended, in other words than the client gets.
 func (r *Record) Failed(s *metav1.Status) {
 	if r != nil {
 		r.status = s
@@ -189,8 +189,10 @@ func (r *Record) Started(code int) {
 		return
 	}
 	r.started = true
-	r.code(code)
-	if r.request.Long {
+	if !r.panicked {
+		r.code(code)
+	}
+	if r.request.Long || r.request.Stranger {
 		r.event(auditv1.StageResponseStarted)
 	}
 }
@@ -213,6 +215,9 @@ func (r *Record) End() {
 	}
 	if r.panicked {
 		r.event(auditv1.StagePanic)
+		return
+	}
+	if r.request.Stranger {
 		return
 	}
 	if !r.started {
