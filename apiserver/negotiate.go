@@ -73,7 +73,12 @@ func negotiate(accept string, watch, protobuf bool) (*choice, error) {
 		c.pretty = params["pretty"] == "1"
 		return c, nil
 	}
-	return nil, apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "", schema.GroupResource{}, "",
+	return nil, notAcceptable()
+}
+
+// notAcceptable refuses to answer in none of the forms that a client takes.
+func notAcceptable() error {
+	return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "", schema.GroupResource{}, "",
 		"only the following media types are accepted: "+strings.Join([]string{typeJSON, typeYAML, typeProtobuf}, ", "), 0, false)
 }
 

@@ -38,6 +38,8 @@ func TestRefusals(t *testing.T) {
 		{"strange method", "PROPFIND", maps, "", nil, 405, "MethodNotAllowed", ""},
 		{"not acceptable", "GET", maps, "", []string{"Accept", "image/png"}, 406, "NotAcceptable",
 			"only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
+		{"a table of what has no metadata", "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", `{}`,
+			[]string{"Accept", "application/json;as=Table;v=v1;g=meta.k8s.io"}, 406, "NotAcceptable", "only the following media types"},
 		{"exists", "POST", maps, `{"metadata":{"name":"a"}}`, nil, 409, "AlreadyExists", `configmaps "a" already exists`},
 		{"large", "POST", maps, `{"metadata":{"name":"l"},"data":{"k":"` + strings.Repeat("x", 4<<20) + `"}}`, nil, 413, "RequestEntityTooLarge", "limit is 3145728"},
 		{"unknown body", "POST", maps, `a=b`, []string{"Content-Type", "text/plain"}, 415, "UnsupportedMediaType",

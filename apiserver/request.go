@@ -234,6 +234,9 @@ func (r *request) operate() error {
 		if r.verb != "create" || r.name != "" {
 			return r.notAllowed()
 		}
+		if r.out.as != "" { // it has no metadata, and a table shows objects
+			return notAcceptable()
+		}
 		return r.act(r.kind.Virtual)
 	}
 	if r.resource == "namespaces" && r.gv.Group == "" {

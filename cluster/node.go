@@ -81,6 +81,9 @@ func (n *node) cgroup() string { return n.place.Cgroup() + "/" + n.cfg.Name }
 
 // startRuntime brings up the container runtime; it does not wait for it.
 func (n *node) startRuntime(ctx context.Context, group *Group) error {
+	if err := host.QuickMoves(n.journal); err != nil {
+		n.log.Info("containers start some milliseconds later than they could", "err", err)
+	}
 	if n.cfg.Runtime != "" {
 		conn, err := runtime.Dial(n.cfg.Runtime)
 		n.conn = conn

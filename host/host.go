@@ -30,7 +30,10 @@ const (
 	Sysctl  ChangeKind = "sysctl"   // key; Before is written back
 	Path    ChangeKind = "path"     // file or folder tree of ours; removed on uninstall, or on down when Volatile
 	Process ChangeKind = "process"  // executable path prefix (below our data folder): processes running it are ended
-	Module  ChangeKind = "module"   // kernel module loaded; left loaded, listed only
+	// MountOption of a file system that is the machine's; Name is the mount point, Before the
+	// option that is switched off.
+	MountOption ChangeKind = "mount option"
+	Module      ChangeKind = "module" // kernel module loaded; left loaded, listed only
 )
 
 // Change is one change to the machine.

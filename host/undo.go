@@ -35,7 +35,7 @@ func check(c Change) error {
 		if strings.Contains(c.Name, "..") || strings.HasPrefix(c.Name, "/") {
 			return fmt.Errorf("sysctl %q: not a key", c.Name)
 		}
-	case Route, Rule, Table, Module:
+	case Route, Rule, Table, Module, MountOption:
 	default:
 		return fmt.Errorf("unknown kind of change %q", c.Kind)
 	}
@@ -71,6 +71,8 @@ func undo(ctx context.Context, c Change) (string, error) {
 		return undoPath(c.Name)
 	case Process:
 		return undoProcess(ctx, c.Name)
+	case MountOption:
+		return undoMountOption(c)
 	case Module:
 		return "", nil
 	}

@@ -227,6 +227,7 @@ func (c *Collection) applyLocked(revision int64, changes []change) {
 		return
 	}
 	tree := c.version.Load().tree
+	events := make([]*event, 0, len(changes))
 	for _, ch := range changes {
 		var old *Item
 		if ch.item == nil {
@@ -235,10 +236,14 @@ func (c *Collection) applyLocked(revision int64, changes []change) {
 			tree, old = tree.with(ch.item)
 		}
 		if e := happened(revision, ch.item, old); e != nil {
-			c.publish(e)
+			events = append(events, e)
 		}
 	}
+	// Who is told of a change must find it, whatever he reads.
 	c.version.Store(&version{tree: tree, revision: revision})
+	for _, e := range events {
+		c.publish(e)
+	}
 }
 
 // publish hands an event to history and to those who watch for it.

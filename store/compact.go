@@ -33,8 +33,13 @@ func (s *Store) compact(ctx context.Context) error {
 	}
 }
 
-// CompactTo drops from etcd what was replaced or deleted before a revision.
+// CompactTo drops from etcd what was replaced or deleted before a revision. No snapshot of
+// a revision before it is given any more, though a kind that did not change could give one:
+// clients rely on that pages of a list end some time.
 func (s *Store) CompactTo(ctx context.Context, revision int64) error {
+	for old := s.compacted.Load(); old < revision && !s.compacted.CompareAndSwap(old, revision); {
+		old = s.compacted.Load()
+	}
 	_, err := s.client.Compact(ctx, revision)
 	if errors.Is(err, rpctypes.ErrCompacted) {
 		return nil

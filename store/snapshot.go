@@ -34,6 +34,9 @@ func (c *Collection) SnapshotAt(ctx context.Context, revision int64) (*Snapshot,
 	if err := c.s.reach(ctx, revision); err != nil {
 		return nil, err
 	}
+	if revision < c.s.compacted.Load() {
+		return nil, ErrCompacted
+	}
 	c.mu.Lock()
 	v := c.version.Load()
 	if v.revision <= revision {

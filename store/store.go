@@ -60,6 +60,7 @@ type Store struct {
 	past      past
 	encodings encodings
 	resealing chan struct{} // has a token when there is something to seal anew
+	compacted atomic.Int64  // snapshots before this revision are gone
 
 	stop context.CancelFunc // ends the feed
 	done chan struct{}      // closed when the feed has ended

@@ -272,4 +272,38 @@ func TestCompaction(t *testing.T) {
 	if _, err := c.SnapshotAt(t.Context(), first.Revision); !errors.Is(err, ErrCompacted) {
 		t.Fatal(err)
 	}
+	// Also of a kind that has not changed since, whose state is in memory.
+	quiet := must[*Collection](t)(s.Serve(t.Context(), leasesKind()))
+	if _, err := quiet.SnapshotAt(t.Context(), first.Revision); !errors.Is(err, ErrCompacted) {
+		t.Fatal(err)
+	}
+}
+
+// Who is told of a change finds it at once: a loop that sees a new namespace must be able to
+// put something into it. The field of an index is read while watchers are being told.
+func TestToldIsThere(t *testing.T) {
+	var c *Collection
+	asked := 0
+	node := func(p *corev1.Pod) string {
+		if c != nil {
+			asked++
+			if got, err := c.Get(t.Context(), p.Namespace, p.Name, Any); err != nil || got.Revision < 1 {
+				t.Errorf("told of %s, and read: %v", p.Name, err)
+			}
+		}
+		return p.Spec.NodeName
+	}
+	s := must[*Store](t)(Open(t.Context(), Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}))
+	t.Cleanup(func() { _ = s.Close() })
+	served := must[*Collection](t)(s.Serve(t.Context(), api.Define(api.Resource[*corev1.Pod]{
+		Version: "v1", Kind: "Pod", Plural: "pods", Namespaced: true,
+		Fields: map[string]func(*corev1.Pod) string{"spec.nodeName": node}, Indexes: []string{"spec.nodeName"},
+	})))
+	w := must[*Watcher](t)(served.Watch(t.Context(), WatchOptions{Index: "spec.nodeName", Value: "n", Since: s.Revision()}))
+	defer w.Stop()
+	c = served
+	must[*Item](t)(served.Create(t.Context(), pod("a", "x", "n")))
+	if c = nil; asked == 0 {
+		t.Error("nobody was told")
+	}
 }

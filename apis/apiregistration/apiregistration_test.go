@@ -31,13 +31,15 @@ func TestValidation(t *testing.T) {
 		edit func(*apiregistrationv1.APIService)
 		want string // part of the error, "" for none
 	}{
-		"right":       {nil, ""},
-		"name":        {func(s *apiregistrationv1.APIService) { s.Name = "v1.metrics.k8s.io" }, "must be `spec.version+\".\"+spec.group`: \"v1beta1.metrics.k8s.io\""},
-		"no group":    {func(s *apiregistrationv1.APIService) { s.Spec.Group, s.Name = "", "v1beta1." }, "only v1 may have an empty group"},
-		"priority":    {func(s *apiregistrationv1.APIService) { s.Spec.GroupPriorityMinimum = 20001 }, "must be positive and less than 20000"},
-		"version":     {func(s *apiregistrationv1.APIService) { s.Spec.VersionPriority = 0 }, "must be positive and less than 1000"},
-		"port":        {func(s *apiregistrationv1.APIService) { s.Spec.Service.Port = &port }, "port is not valid: must be between 1 and 65535, inclusive"},
-		"both":        {func(s *apiregistrationv1.APIService) { s.Spec.InsecureSkipTLSVerify, s.Spec.CABundle = true, []byte("x") }, "may not be true if caBundle is present"},
+		"right":    {nil, ""},
+		"name":     {func(s *apiregistrationv1.APIService) { s.Name = "v1.metrics.k8s.io" }, "must be `spec.version+\".\"+spec.group`: \"v1beta1.metrics.k8s.io\""},
+		"no group": {func(s *apiregistrationv1.APIService) { s.Spec.Group, s.Name = "", "v1beta1." }, "only v1 may have an empty group"},
+		"priority": {func(s *apiregistrationv1.APIService) { s.Spec.GroupPriorityMinimum = 20001 }, "must be positive and less than 20000"},
+		"version":  {func(s *apiregistrationv1.APIService) { s.Spec.VersionPriority = 0 }, "must be positive and less than 1000"},
+		"port":     {func(s *apiregistrationv1.APIService) { s.Spec.Service.Port = &port }, "port is not valid: must be between 1 and 65535, inclusive"},
+		"both": {func(s *apiregistrationv1.APIService) {
+			s.Spec.InsecureSkipTLSVerify, s.Spec.CABundle = true, []byte("x")
+		}, "may not be true if caBundle is present"},
 		"local, CA":   {func(s *apiregistrationv1.APIService) { s.Spec.Service, s.Spec.CABundle = nil, []byte("x") }, `Invalid value: "1 bytes": local APIServices may not have a caBundle`},
 		"local, skip": {func(s *apiregistrationv1.APIService) { s.Spec.Service, s.Spec.InsecureSkipTLSVerify = nil, true }, "local APIServices may not have insecureSkipTLSVerify"},
 		"namespace":   {func(s *apiregistrationv1.APIService) { s.Spec.Service.Namespace = "" }, "spec.service.namespace: Required value"},

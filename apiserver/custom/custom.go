@@ -168,7 +168,7 @@ func (d *Definitions) take(ctx context.Context, events []store.Event, present ma
 func (d *Definitions) work(ctx context.Context, names []string) {
 	var changed []string
 	was := map[string]*apiextensions.Definition{} // what failed is decided again from there
-	broken := map[string]bool{} // not again in this round
+	broken := map[string]bool{}                   // not again in this round
 	serving := false
 	var gone []schema.GroupResource
 	for i := 0; i < len(names); i++ { // grows

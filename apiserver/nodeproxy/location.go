@@ -190,7 +190,7 @@ func (p *Proxy) nodeProxyLocation(r *http.Request, req Request) (target, error) 
 	if port != "" && port != u.Port() {
 		return target{}, apierrors.NewBadRequest(fmt.Sprintf("port %s of node %s is not its kubelet's", port, name))
 	}
-	u.Path, u.RawQuery = rest(req.Path), r.URL.RawQuery
+	u.Path, u.RawQuery = req.Path, r.URL.RawQuery
 	return target{url: u, kubelet: true, stream: true}, nil
 }
 
@@ -232,14 +232,7 @@ func backend(r *http.Request, req Request, scheme, ip, port string) (target, err
 	if port != "" {
 		host = net.JoinHostPort(host, port)
 	}
-	return target{url: &url.URL{Scheme: scheme, Host: host, Path: rest(req.Path), RawQuery: r.URL.RawQuery}, stream: true}, nil
-}
-
-func rest(path string) string {
-	if !strings.HasPrefix(path, "/") {
-		return "/" + path
-	}
-	return path
+	return target{url: &url.URL{Scheme: scheme, Host: host, Path: req.Path, RawQuery: r.URL.RawQuery}, stream: true}, nil
 }
 
 // flag reads a boolean of a query as the API does.

@@ -96,7 +96,7 @@ func TestLocate(t *testing.T) {
 		{"port-forward", pods, "portforward", "one", "", "ports=80", "https://192.168.0.1:10251/portForward/ns/one?port=80"},
 		{"port-forward to no port", pods, "portforward", "one", "", "ports=0", `unable to parse "0" as a port`},
 		{"proxy to a pod", pods, "proxy", "one", "/a/b", "x=1", "http://10.0.0.5:80/a/b?x=1"},
-		{"proxy to a pod's port, TLS", pods, "proxy", "https:one:8443", "", "", "https://10.0.0.5:8443/"},
+		{"proxy to a pod's port, TLS", pods, "proxy", "https:one:8443", "", "", "https://10.0.0.5:8443"},
 		{"proxy to loopback", pods, "proxy", "evil", "/", "", "address not allowed"},
 		{"proxy to a service", services, "proxy", "s:web", "/x", "", "http://10.0.0.7:8080/x"},
 		{"proxy to a service's wrong port", services, "proxy", "s:81", "/x", "", `no service port "81" found`},

@@ -95,7 +95,8 @@ func (p *Proxy) Connect(w http.ResponseWriter, r *http.Request, req Request) {
 	}
 	out := r.Clone(r.Context())
 	stripIdentity(out.Header)
-	h := proxy.NewUpgradeAwareHandler(t.url, transport, false, t.upgrade, responder{p.log})
+	// Pages get their links changed, so that they lead through this server again.
+	h := proxy.NewUpgradeAwareHandler(t.url, transport, req.Subresource == "proxy", t.upgrade, responder{p.log})
 	h.UseLocationHost = true
 	h.RejectForwardingRedirects = t.kubelet
 	if t.stream {

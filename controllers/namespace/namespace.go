@@ -112,8 +112,8 @@ func (c *Controller) finalize(ctx context.Context, ns *corev1.Namespace) error {
 	return loop.Gone(err)
 }
 
-// kinds are the namespaced kinds that can be listed and deleted, pods last: what makes pods
-// should be gone by then. An error names groups that could not be asked; the rest is given.
+// kinds are the namespaced kinds that can be listed and deleted. An error names groups that
+// could not be asked; the rest is given.
 func (c *Controller) kinds() ([]schema.GroupVersionResource, []metav1.APIResource, error) {
 	lists, err := c.deps.Discovery.ServerPreferredNamespacedResources()
 	lists = discovery.FilteredBy(discovery.SupportsAllVerbs{Verbs: []string{"delete", "list"}}, lists)
@@ -132,7 +132,8 @@ func (c *Controller) kinds() ([]schema.GroupVersionResource, []metav1.APIResourc
 	return names, resources, err
 }
 
-// empty deletes all content and says what is left.
+// empty deletes all content and says what is left. Pods go first: while one of them runs,
+// what it relies on (its network policies above all) stays. See KEP-5080.
 func (c *Controller) empty(ctx context.Context, ns *corev1.Namespace) *findings {
 	found := &findings{count: map[string]int{}, finalizers: map[string]int{}}
 	names, resources, err := c.kinds()
@@ -140,13 +141,16 @@ func (c *Controller) empty(ctx context.Context, ns *corev1.Namespace) *findings 
 		found.undiscovered = append(found.undiscovered, err)
 	}
 	pods := schema.GroupVersionResource{Version: "v1", Resource: "pods"}
+	if i := slices.Index(names, pods); i >= 0 {
+		c.emptyKind(ctx, ns.Name, pods, resources[i].Verbs, found)
+		if found.remains() {
+			return found
+		}
+	}
 	for i, gvr := range names {
 		if gvr != pods {
 			c.emptyKind(ctx, ns.Name, gvr, resources[i].Verbs, found)
 		}
-	}
-	if i := slices.Index(names, pods); i >= 0 {
-		c.emptyKind(ctx, ns.Name, pods, resources[i].Verbs, found)
 	}
 	return found
 }

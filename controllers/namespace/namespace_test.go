@@ -11,6 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
@@ -60,6 +62,41 @@ func TestNamespace(t *testing.T) {
 	finalized := slices.ContainsFunc(client.Actions(), func(a clienttesting.Action) bool { return a.GetSubresource() == "finalize" })
 	if !finalized {
 		t.Error("an emptied namespace keeps its finalizer")
+	}
+}
+
+// While a pod is there nothing else goes.
+func TestPodsGoFirst(t *testing.T) {
+	ctx := context.Background()
+	scheme := metadatafake.NewTestScheme()
+	if err := metav1.AddMetaToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	object := func(kind string, finalizers ...string) *metav1.PartialObjectMetadata {
+		return &metav1.PartialObjectMetadata{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: kind},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "x", Finalizers: finalizers},
+		}
+	}
+	content := metadatafake.NewSimpleMetadataClient(scheme, object("Pod"), object("ConfigMap"))
+	keeps := true
+	content.PrependReactor("delete", "pods", func(clienttesting.Action) (bool, runtime.Object, error) { return keeps, nil, nil })
+	lists := []*metav1.APIResourceList{{GroupVersion: "v1", APIResources: []metav1.APIResource{
+		{Name: "configmaps", Kind: "ConfigMap", Namespaced: true, Verbs: metav1.Verbs{"delete", "list"}},
+		{Name: "pods", Kind: "Pod", Namespaced: true, Verbs: metav1.Verbs{"delete", "list"}},
+	}}}
+	c := &Controller{deps: loop.Deps{Metadata: content, Discovery: preferred{nil, lists}}}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "a"}}
+	if found := c.empty(ctx, ns); found.count["pods."] != 1 || found.count["configmaps."] != 0 || len(found.failed) > 0 {
+		t.Errorf("with a pod: %+v", found)
+	}
+	maps := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	if _, err := content.Resource(maps).Namespace("a").Get(ctx, "x", metav1.GetOptions{}); err != nil {
+		t.Errorf("the config map went before the pod: %v", err)
+	}
+	keeps = false
+	if found := c.empty(ctx, ns); found.remains() || len(found.failed) > 0 {
+		t.Errorf("after it: %+v", found)
 	}
 }
 

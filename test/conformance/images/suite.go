@@ -110,7 +110,7 @@ func (m *maker) agnhost() ([]Image, error) {
 		"usr/bin/curl": "usr/bin/curl", "usr/bin/nc": "bin/nc.openbsd", "usr/bin/bash": "bin/bash",
 		"usr/bin/iperf": "usr/bin/iperf", "usr/bin/socat": "usr/bin/socat", "usr/bin/ipcs": "usr/bin/ipcs",
 		"usr/bin/ipcmk": "usr/bin/ipcmk", "usr/bin/ipcrm": "usr/bin/ipcrm",
-		"usr/bin/ip": "bin/ip", "usr/bin/ss": "bin/ss", "usr/bin/nsenter": "usr/bin/nsenter", "usr/bin/unshare": "usr/bin/unshare",
+		"usr/bin/getent": "usr/bin/getent", "usr/bin/ip": "bin/ip", "usr/bin/ss": "bin/ss", "usr/bin/nsenter": "usr/bin/nsenter", "usr/bin/unshare": "usr/bin/unshare",
 	})
 	if err != nil {
 		return nil, err
