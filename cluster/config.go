@@ -28,6 +28,8 @@ type ServerConfig struct {
 	Domain           string
 	EtcdServers      []string // an external etcd; empty: embedded
 	NodeGracePeriod  time.Duration
+	EncryptionConfig string // file of the keys that seal objects in etcd; empty: made at the first start
+	Audit            AuditConfig
 
 	// Node makes this process a node too.
 	Node       bool

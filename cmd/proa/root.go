@@ -70,7 +70,7 @@ Every flag can also be set in the environment (--https-port as PROA_HTTPS_PORT) 
 	flags.StringVar(&c.config, "config", "", "settings file (default config.yaml in the configuration folder)")
 	root.AddCommand(
 		newUp(c), newDown(c), newServer(c), newAgent(c), newToken(c), newStatus(c),
-		newKubectl(c), newKubeconfig(c), newImage(c), newVersion(), newUninstall(c), newContainerd(),
+		newKubectl(c), newKubeconfig(c), newImage(c), newSecrets(c), newVersion(), newUninstall(c), newContainerd(),
 	)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.DisableFlagParsing {
