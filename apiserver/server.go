@@ -123,7 +123,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
 		fairness: cfg.Fairness,
-		metrics:  metrics.New(metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Build(cfg.Version)),
+		metrics:  metrics.New(metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Audit(cfg.Audit), metrics.Build(cfg.Version)),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	var err error

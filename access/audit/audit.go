@@ -30,6 +30,12 @@ type Sink interface {
 	Run(ctx context.Context) error
 }
 
+// counted is a sink whose lost events are shown in metrics.
+type counted interface {
+	Name() string // as upstream names it: "log", "webhook"
+	Errors() int64
+}
+
 // Config of a Log.
 type Config struct {
 	Policy *Policy // nil: DefaultPolicy
@@ -88,6 +94,17 @@ func (l *Log) Levels() map[string]int64 {
 	out := map[string]int64{}
 	for i := range l.counts.levels {
 		out[string(levels[i])] = l.counts.levels[i].Load()
+	}
+	return out
+}
+
+// Errors is how many events each sink has lost, for metrics.
+func (l *Log) Errors() map[string]int64 {
+	out := map[string]int64{}
+	for _, s := range l.sinks {
+		if c, ok := s.(counted); ok {
+			out[c.Name()] += c.Errors()
+		}
 	}
 	return out
 }

@@ -43,7 +43,10 @@ type File struct {
 	size int64
 }
 
-var _ Sink = (*File)(nil)
+var (
+	_ Sink    = (*File)(nil)
+	_ counted = (*File)(nil)
+)
 
 // NewFile opens the file for appending, with mode 0600, and makes its folder.
 func NewFile(cfg FileConfig) (*File, error) {
@@ -103,6 +106,9 @@ func (f *File) failed(err error) {
 	f.errors.Add(1)
 	f.faults.report("the audit log lacks events", err)
 }
+
+// Name is upstream's.
+func (f *File) Name() string { return "log" }
 
 // Errors counts events that could not be written.
 func (f *File) Errors() int64 { return f.errors.Load() }

@@ -47,7 +47,10 @@ type Webhook struct {
 	faults  faults
 }
 
-var _ Sink = (*Webhook)(nil)
+var (
+	_ Sink    = (*Webhook)(nil)
+	_ counted = (*Webhook)(nil)
+)
 
 // NewWebhook reads the kubeconfig; nothing is sent before Run.
 func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
@@ -92,6 +95,9 @@ func (w *Webhook) drop(n int, err error) {
 	w.dropped.Add(int64(n))
 	w.faults.report("the audit webhook lacks events", err)
 }
+
+// Name is upstream's.
+func (w *Webhook) Name() string { return "webhook" }
 
 // Errors counts events that were dropped.
 func (w *Webhook) Errors() int64 { return w.dropped.Load() }
