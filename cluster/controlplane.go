@@ -82,6 +82,9 @@ func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (
 		if c.keys, err = sealingKeys(cfg); err != nil {
 			return err
 		}
+		if err := c.keys.Ready(ctx); err != nil {
+			return err
+		}
 		c.store, err = openStore(ctx, cfg, c.keys, log)
 		return err
 	})

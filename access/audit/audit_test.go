@@ -69,12 +69,14 @@ func policy(t testing.TB, rules string) *Policy {
 
 func newLog(t testing.TB, rules string) (*Log, *kept) {
 	k := &kept{}
-	l, err := New(Config{Policy: policy(t, rules), Sinks: []Sink{k}, Log: discard})
+	l, err := New(Config{Policy: policy(t, rules), Sinks: []Sink{k}, Log: discard, Now: func() time.Time { return arrival.Add(2 * time.Second) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l, k
 }
+
+var arrival = time.Date(2026, 11, 21, 9, 0, 0, 123456789, time.UTC)
 
 func asked(a access.Attributes) Request {
 	r := httptest.NewRequest("POST", "https://x/api/v1/namespaces/a/pods?fieldManager=%22x%22", nil)
@@ -82,7 +84,7 @@ func asked(a access.Attributes) Request {
 	r.Header.Set("User-Agent", "kubectl/v1 \"quoted\" \u00e4")
 	r.Header.Set("X-Forwarded-For", "1.2.3.4, nonsense, ::1")
 	r.Header.Set("Authorization", "Bearer a-token")
-	return Request{ID: "an-id", HTTP: r, Attributes: &a, Received: time.Date(2026, 11, 21, 9, 0, 0, 123456789, time.UTC)}
+	return Request{ID: "an-id", HTTP: r, Attributes: &a, Received: arrival}
 }
 
 var alice = &api.User{Name: "alice", UID: "7", Groups: []string{"dev", "system:authenticated"}, Extra: map[string][]string{"k/b": {"1", "2"}, "a": {"\n"}}}
@@ -121,7 +123,7 @@ func TestEvents(t *testing.T) {
 		SourceIPs:        []string{"1.2.3.4", "::1", "10.0.0.9"}, UserAgent: "kubectl/v1 \"quoted\" \u00e4",
 		ObjectRef:      &auditv1.ObjectReference{Resource: "pods", Namespace: "a", Name: "x", APIVersion: "v1"},
 		ResponseStatus: &metav1.Status{Code: 201}, RequestReceivedTimestamp: e.RequestReceivedTimestamp,
-		Annotations: map[string]string{"authorization.k8s.io/decision": "allow", "a.example.com/b": "c\td"},
+		Annotations: map[string]string{"authorization.k8s.io/decision": "allow", "a.example.com/b": "c\td", "apiserver.latency.k8s.io/total": "2s"},
 	}
 	request, response := e.RequestObject, e.ResponseObject
 	e.RequestObject, e.ResponseObject = nil, nil
@@ -367,6 +369,7 @@ func BenchmarkMetadata(b *testing.B) {
 	}
 	q := asked(createPod())
 	q.HTTP.Header.Set("User-Agent", "kubectl/v1.37")
+	q.Received = time.Now().Add(time.Hour)
 	b.ReportAllocs()
 	for b.Loop() {
 		r := l.Begin(q)

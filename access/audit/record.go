@@ -19,6 +19,9 @@ const (
 	maxObject      = 10 << 20 // bytes of a request's or answer's object, as upstream's truncation has it
 )
 
+// slow requests say in their event how long they took.
+const slow = 500 * time.Millisecond
+
 // Record is what is kept of one request. Its methods do nothing on nil. Annotate may be called
 // from several goroutines, the others by the one that serves the request.
 type Record struct {
@@ -223,6 +226,9 @@ func (r *Record) End() {
 	if !r.started {
 		r.status = &metav1.Status{Code: http.StatusOK, Status: metav1.StatusSuccess, Message: "Connection closed early"}
 		r.Started(http.StatusOK)
+	}
+	if took := r.log.now().Sub(r.request.Received); took > slow && !r.request.Long {
+		r.Annotate("apiserver.latency.k8s.io/total", took.String())
 	}
 	r.event(auditv1.StageResponseComplete)
 }

@@ -23,6 +23,8 @@ const (
 	kmsHealthy  = time.Minute      // between two looks at a service that answers
 	kmsFailing  = 10 * time.Second // and at one that does not
 	kmsGood     = 3 * time.Minute  // how long after its last good answer values are still sealed
+	kmsStart    = 30 * time.Second // how long a start waits for it
+	kmsAgain    = time.Second      // between two tries then
 	kmsMaxSeeds = 10_000           // seeds kept of what was opened
 )
 
@@ -218,6 +220,25 @@ func (k *kms) refresh(ctx context.Context) (changed bool, err error) {
 	defer k.mu.Unlock()
 	k.write = s
 	return old != nil, nil
+}
+
+// ready waits for the first good answer.
+func (k *kms) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, kmsStart)
+	defer cancel()
+	for {
+		_, err := k.refresh(ctx)
+		if err == nil {
+			return nil
+		}
+		pause := time.NewTimer(kmsAgain)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		}
+	}
 }
 
 // run looks after the service until ctx ends.

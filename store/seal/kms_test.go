@@ -80,6 +80,9 @@ func TestKeyService(t *testing.T) {
 		stored = append(stored, v)
 	}
 	again := config(t, text) // a server that starts: it asks the service once for all values
+	if err := again.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	reader := again.For(secrets)
 	for _, v := range stored {
 		if plain, stale, err := reader.Open(where, v); err != nil || stale || string(plain) != "a long enough value" {

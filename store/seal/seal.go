@@ -44,6 +44,7 @@ type provider interface {
 // runner is a provider that has something to do while the server runs.
 type runner interface {
 	provider
+	ready(ctx context.Context) error
 	run(ctx context.Context, changed func())
 }
 
@@ -107,19 +108,38 @@ func (k *Keys) For(gr schema.GroupResource) *Sealer {
 	return s
 }
 
+func (k *Keys) runners() []runner {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var all []runner
+	for _, r := range k.rules {
+		for _, p := range r.providers {
+			if r, ok := p.(runner); ok {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+// Ready waits until the services that keep keys answer: at the boot of a machine they may
+// start later than this.
+func (k *Keys) Ready(ctx context.Context) error {
+	for _, r := range k.runners() {
+		if err := r.ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Run follows services that keep keys until ctx ends; changed is called when one of them
 // has another key than before.
 func (k *Keys) Run(ctx context.Context, changed func()) error {
 	var group sync.WaitGroup
-	k.mu.Lock()
-	for _, r := range k.rules {
-		for _, p := range r.providers {
-			if r, ok := p.(runner); ok {
-				group.Go(func() { r.run(ctx, changed) })
-			}
-		}
+	for _, r := range k.runners() {
+		group.Go(func() { r.run(ctx, changed) })
 	}
-	k.mu.Unlock()
 	<-ctx.Done()
 	group.Wait()
 	return nil
