@@ -126,6 +126,11 @@ func (c *Config) create(node Node, gateway netip.Addr, bridge netlink.Link) erro
 	if err != nil {
 		return err
 	}
+	// Where bridged packets pass the firewall (br_netfilter), one that a service of this node
+	// sends back to the node it came from must leave by the port it came in.
+	if err := netlink.LinkSetHairpin(link, true); err != nil {
+		return fmt.Errorf("let answers go back through %s: %w", node.Link, err)
+	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return err
 	}

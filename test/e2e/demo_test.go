@@ -28,7 +28,7 @@ func TestDemo(t *testing.T) {
 		name string
 		do   func(*testing.T, *site)
 	}{
-		{"both nodes have pods", spread}, {"by address and by name", answers},
+		{"both nodes have pods", spread}, {"by address and by name", answers}, {"by the ports of the nodes", nodePorts},
 		{"an update under load loses no request", updateUnderLoad},
 		{"a deleted pod is replaced", replaced}, {"a killed process is started again", restarted},
 		{"a program that fails is tried again and again", crashes}, {"jobs end", oneShot},
@@ -91,6 +91,22 @@ func answers(t *testing.T, s *site) {
 			t.Errorf("pod %s from the machine: %v %s", pod, err, body)
 		}
 		contains(t, "pod "+pod+" from a pod", s.kubectl("-n", "demo", "exec", "deployment/client", "--", "wget", "-q", "-O", "-", "http://"+pod+":8080/"), "hello")
+	}
+}
+
+// nodePorts asks both nodes from pods of both, often enough that each way through them is
+// taken: also that of a node that sends a client back to the node it came from.
+func nodePorts(t *testing.T, s *site) {
+	s.kubectl("-n", "demo", "expose", "deployment/web", "--name=web-ports", "--type=NodePort", "--port=80", "--target-port=8080")
+	port := s.value("{.spec.ports[0].nodePort}", "service", "web-ports")
+	script := ""
+	for _, node := range strings.Fields(s.kubectl("get", "nodes", "-o", "jsonpath={.items[*].status.addresses[?(@.type==\"InternalIP\")].address}")) {
+		script += "for i in 1 2 3 4 5 6 7 8; do busybox timeout 3 wget -q -O - http://" + node + ":" + port + "/ | grep -q hello || echo no answer from " + node + "; done; "
+	}
+	for _, pod := range strings.Fields(s.value("{.items[*].metadata.name}", "pods", "-l", "app=web")) {
+		eventually(t, 5*time.Second, "answers of both nodes' ports to "+pod, func() bool {
+			return s.kubectl("-n", "demo", "exec", pod, "--", "/bin/sh", "-c", script) == ""
+		})
 	}
 }
 
