@@ -369,6 +369,8 @@ func BenchmarkMetadata(b *testing.B) {
 	}
 	q := asked(createPod())
 	q.HTTP.Header.Set("User-Agent", "kubectl/v1.37")
+	q.HTTP.Header.Del("X-Forwarded-For")
+	q.Attributes.User = &api.User{Name: "alice", Groups: alice.Groups, Extra: map[string][]string{"authentication.kubernetes.io/credential-id": {"X509SHA256=45d204135c0a13afc501c4cb5e648fd29c4dfa367382dcff5c395666afedb849"}}}
 	q.Received = time.Now().Add(time.Hour)
 	b.ReportAllocs()
 	for b.Loop() {

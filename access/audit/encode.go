@@ -129,7 +129,7 @@ func appendUser(b []byte, u *api.User) []byte {
 	if len(u.Extra) > 0 {
 		b = append(b, `,"extra":`...)
 		at := len(b)
-		for _, k := range slices.Sorted(maps.Keys(u.Extra)) {
+		for _, k := range sortedKeys(u.Extra) {
 			b = appendString(append(b, ','), k)
 			b = appendStrings(append(b, ':'), u.Extra[k])
 		}
@@ -137,6 +137,14 @@ func appendUser(b []byte, u *api.User) []byte {
 		b = append(b, '}')
 	}
 	return append(b, '}')
+}
+
+// sortedKeys: most users have none or one.
+func sortedKeys(m map[string][]string) []string {
+	var few [4]string
+	keys := slices.AppendSeq(few[:0], maps.Keys(m))
+	slices.Sort(keys)
+	return keys
 }
 
 func text(b []byte, name, value string) []byte {

@@ -40,6 +40,7 @@ type Record struct {
 
 	mu          sync.Mutex
 	annotations []annotation
+	few         [4]annotation // where they begin
 }
 
 // reference is what the body of a request adds to its URL.
@@ -71,6 +72,9 @@ func (r *Record) Annotate(key, value string) {
 		if a.key == key {
 			return
 		}
+	}
+	if r.annotations == nil {
+		r.annotations = r.few[:0]
 	}
 	if len(r.annotations) < maxAnnotations {
 		r.annotations = append(r.annotations, annotation{key, value})
