@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/proa-dev/proa/store"
@@ -36,12 +38,12 @@ func (c *controlPlane) serveEncryption(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == rotatePath && r.Method == http.MethodPost:
 		name, err := c.keys.Rotate()
 		if errors.Is(err, seal.ErrOwn) {
-			http.Error(w, err.Error(), http.StatusConflict)
+			answerJSON(w, http.StatusConflict, failure(http.StatusConflict, metav1.StatusReasonConflict, err))
 			return
 		}
 		if err != nil {
 			c.log.Error("change the key that seals objects", "err", err)
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+			answerJSON(w, http.StatusInternalServerError, failure(http.StatusInternalServerError, metav1.StatusReasonInternalError, err))
 			return
 		}
 		c.log.Info("objects are sealed with a new key", "key", name)
@@ -50,12 +52,24 @@ func (c *controlPlane) serveEncryption(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	raw, err := json.Marshal(c.store.Sealing())
+	answerJSON(w, http.StatusOK, c.store.Sealing())
+}
+
+// failure is an error as clients of the API read it.
+func failure(code int32, reason metav1.StatusReason, err error) *metav1.Status {
+	return &metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: code, Reason: reason, Message: err.Error(),
+	}
+}
+
+func answerJSON(w http.ResponseWriter, code int, content any) {
+	raw, err := json.Marshal(content)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
 	_, _ = w.Write(raw) // a client that went away
 }
 
@@ -76,15 +90,33 @@ func (r *Report) encryption(ctx context.Context, client kubernetes.Interface) {
 		r.wrong("how objects are kept in etcd cannot be asked: %v", err)
 		return
 	}
+	type sum struct {
+		names          []string
+		objects, stale int
+	}
+	sums, order := map[string]*sum{}, []string{}
 	for _, s := range all {
-		state, detail := "sealed", fmt.Sprintf("%d objects, with %s", s.Objects, s.With)
-		if s.With == "identity" {
-			state, detail = "plain", fmt.Sprintf("%d objects", s.Objects)
+		if sums[s.With] == nil {
+			sums[s.With] = &sum{}
+			order = append(order, s.With)
 		}
-		if s.Stale > 0 {
-			detail += fmt.Sprintf("; %d still to be written so", s.Stale)
+		one := sums[s.With]
+		one.names, one.objects, one.stale = append(one.names, s.Resource), one.objects+s.Objects, one.stale+s.Stale
+	}
+	for _, with := range order {
+		one, state := sums[with], "with "+with
+		if with == "identity" {
+			state = "plain"
 		}
-		r.add(s.Resource+" in etcd", state, "%s", detail)
+		what := strings.Join(one.names, ", ")
+		if len(one.names) > 3 {
+			what = fmt.Sprintf("%d resources", len(one.names))
+		}
+		detail := fmt.Sprintf("%s: %d objects", what, one.objects)
+		if one.stale > 0 {
+			detail += fmt.Sprintf(", %d of them still to be written so", one.stale)
+		}
+		r.add("encryption", state, "%s", detail)
 	}
 }
 
