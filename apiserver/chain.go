@@ -32,7 +32,9 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	r2.sent.ResponseWriter = w
 	r2.w = &r2.sent
 	w = r2.w
-	defer r2.count(time.Now())
+	received := time.Now()
+	defer r2.count(received)
+	defer func() { r2.record.End() }()
 	defer r2.recover()
 	w.Header().Set("Audit-Id", auditID(r))
 	for prefix, h := range s.cfg.Open {
@@ -44,14 +46,17 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	if err := r2.identify(); err != nil {
 		s.log.Debug("unauthenticated", "path", r.URL.Path, "err", err)
 		w.Header().Set("WWW-Authenticate", `Basic realm="kubernetes-master"`)
+		r2.auditStranger(received)
 		r2.fail(apierrors.NewUnauthorized("Unauthorized"))
 		return
 	}
-	if err := r2.route(); err != nil {
+	err := r2.route()
+	r2.remote = r2.delegate()
+	r2.audit(received)
+	if err != nil {
 		r2.fail(err)
 		return
 	}
-	r2.remote = r2.delegate()
 	if err := r2.impersonate(); err != nil {
 		r2.fail(err)
 		return
@@ -91,6 +96,7 @@ func (r *request) recover() {
 		}
 		return
 	}
+	r.record.Panicked(v)
 	r.s.log.Error("panic in request", "method", r.r.Method, "path", r.r.URL.Path, "panic", v, "stack", string(debug.Stack()))
 	r.fail(apierrors.NewInternalError(errors.New("this request caused apiserver to panic. Look in the logs for details")))
 }
@@ -154,6 +160,7 @@ func (r *request) impersonate() error {
 		groups = []string{"system:serviceaccounts", "system:serviceaccounts:" + who.Namespace}
 	}
 	r.user = &api.User{Name: name, UID: uid, Groups: withEveryone(name, groups), Extra: extra}
+	r.record.Impersonated(r.user)
 	for key := range h {
 		if strings.HasPrefix(strings.ToLower(key), "impersonate-") {
 			h.Del(key)
@@ -195,6 +202,7 @@ func (r *request) authorize() error {
 	a := r.attributes()
 	r.asked = a
 	d, reason := r.s.cfg.Authorizer.Authorize(r.r.Context(), a)
+	r.auditDecision(d, reason)
 	if d == access.Allow {
 		return nil
 	}

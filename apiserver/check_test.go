@@ -38,7 +38,7 @@ var (
 // What clients are told over HTTP, in JSON and protobuf, is what etcd's own log says.
 func TestChecked(t *testing.T) {
 	address, etcd := newEtcd(t)
-	h := newHouseOn(t, store.Config{Endpoints: []string{address}, Events: historyLength},
+	h := newHouseOn(t, store.Config{Endpoints: []string{address}, Events: historyLength}, nil,
 		func(api.Reader, *rules, *catalog.Catalog) []admission.Step { return nil })
 	c := &checked{clients: []kubernetes.Interface{
 		h.typed("root"), client(t, kubernetes.NewForConfig, h.protobuf("root")), client(t, kubernetes.NewForConfig, h.localConfig("root")),

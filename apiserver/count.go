@@ -15,19 +15,29 @@ import (
 type sent struct {
 	http.ResponseWriter
 	code int // 0: none yet
+	// begun is told the code when the answer begins; nil: nobody is.
+	begun func(code int)
+}
+
+func (s *sent) begin(code int) {
+	if s.code != 0 {
+		return
+	}
+	s.code = code
+	if s.begun != nil {
+		s.begun(code)
+	}
 }
 
 func (s *sent) WriteHeader(code int) {
-	if s.code == 0 && code >= http.StatusOK {
-		s.code = code
+	if code >= http.StatusOK {
+		s.begin(code)
 	}
 	s.ResponseWriter.WriteHeader(code)
 }
 
 func (s *sent) Write(b []byte) (int, error) {
-	if s.code == 0 {
-		s.code = http.StatusOK
-	}
+	s.begin(http.StatusOK)
 	return s.ResponseWriter.Write(b)
 }
 
@@ -44,9 +54,7 @@ func (s *sent) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if !ok {
 		return nil, nil, http.ErrNotSupported
 	}
-	if s.code == 0 {
-		s.code = http.StatusSwitchingProtocols
-	}
+	s.begin(http.StatusSwitchingProtocols)
 	return h.Hijack()
 }
 

@@ -30,6 +30,7 @@ func (r *request) deleteOptions() (*metav1.DeleteOptions, error) {
 		if err := r.decodeDelete(raw, o); err != nil {
 			return nil, err
 		}
+		r.record.Sent(o)
 	} else if err := r.deleteQuery(o); err != nil {
 		return nil, err
 	}
@@ -118,6 +119,7 @@ func (r *request) deleteCollection() error {
 			return err
 		}
 	}
+	r.auditPage(p)
 	if r.out.as != "" {
 		r.out = &choice{media: r.out.media}
 	}

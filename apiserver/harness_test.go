@@ -28,6 +28,7 @@ import (
 
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/access/admission"
+	"github.com/proa-dev/proa/access/audit"
 	"github.com/proa-dev/proa/apis/admissionregistration"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/apps"
@@ -122,11 +123,11 @@ func newHouse(t testing.TB, steps ...admission.Step) *house {
 // newHouseWith is newHouse with steps that read.
 func newHouseWith(t testing.TB, steps func(api.Reader, *rules, *catalog.Catalog) []admission.Step) *house {
 	t.Helper()
-	return newHouseOn(t, store.Config{Dir: t.TempDir(), Events: historyLength}, steps)
+	return newHouseOn(t, store.Config{Dir: t.TempDir(), Events: historyLength}, nil, steps)
 }
 
-// newHouseOn is newHouseWith on an etcd of the caller's.
-func newHouseOn(t testing.TB, cfg store.Config, steps func(api.Reader, *rules, *catalog.Catalog) []admission.Step) *house {
+// newHouseOn is newHouseWith on an etcd of the caller's, with an audit log if he has one.
+func newHouseOn(t testing.TB, cfg store.Config, audited *audit.Log, steps func(api.Reader, *rules, *catalog.Catalog) []admission.Step) *house {
 	t.Helper()
 	h := &house{t: t, rules: &rules{}}
 	cfg.Log = slog.New(slog.DiscardHandler)
@@ -159,6 +160,7 @@ func newHouseOn(t testing.TB, cfg store.Config, steps func(api.Reader, *rules, *
 	h.server, err = apiserver.New(apiserver.Config{
 		Store: s, Catalog: list, Env: env, Scheme: scheme.Scheme, Authenticator: tokens{}, Authorizer: h.rules,
 		Nodes:     nodeproxy.New(nodeproxy.Config{Reader: s.Reader(), Log: log}),
+		Audit:     audited,
 		Admission: steps(s.Reader(), h.rules, list), Discovery: discovery.New(list, "127.0.0.1:6443"), OpenAPI: openapi.New(list), Log: log,
 		Version: version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.1"},
 		Ready: []apiserver.Check{{Name: "late", Ask: func(ctx context.Context) error {

@@ -32,6 +32,7 @@ func (r *request) patch() error {
 	if err != nil {
 		return err
 	}
+	r.auditPatch(raw)
 	var edit editor
 	apply := func(f func(*api.Kind, api.Object, []byte, string) (api.Object, []string, error)) editor {
 		return func(old api.Object) (api.Object, error) {

@@ -45,6 +45,7 @@ func (r *request) list() error {
 	if err != nil {
 		return err
 	}
+	r.auditPage(p)
 	switch {
 	case r.out.as == "Table":
 		return r.tablePage(p)

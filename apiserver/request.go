@@ -9,9 +9,11 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/access"
+	"github.com/proa-dev/proa/access/audit"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/fairness"
@@ -41,6 +43,8 @@ type request struct {
 	remote          http.Handler // set when another server answers
 
 	asked   *access.Attributes // what was authorized
+	record  *audit.Record      // nil: nothing is kept
+	refused *metav1.Status     // what audit says of a user who is not known
 	place   fairness.Place     // among the requests that run at once
 	sent    sent               // the way to the client
 	began   bool               // counted as one that lasts
@@ -187,6 +191,7 @@ func (r *request) dispatch() {
 		if r.long() {
 			r.settled() // the other server has limits of its own
 		}
+		r.r.Header.Set("Audit-Id", r.w.Header().Get("Audit-Id")) // its events are found by the same id
 		r.remote.ServeHTTP(r.w, r.r.WithContext(catalog.WithUser(r.r.Context(), r.user)))
 		return
 	}

@@ -25,6 +25,11 @@ func (r *request) respondItem(code int, item *store.Item) error {
 	if err != nil {
 		return err
 	}
+	if r.record.WantsResponse() {
+		if asJSON, err := r.json(item); err == nil {
+			r.record.AnsweredWith(asJSON)
+		}
+	}
 	return r.respond(code, raw)
 }
 
@@ -41,6 +46,7 @@ func (r *request) respondObject(code int, obj runtime.Object) error {
 	if err != nil {
 		return err
 	}
+	r.record.Answered(obj)
 	return r.respond(code, raw)
 }
 
@@ -125,6 +131,9 @@ func (r *request) fail(err error) {
 	r.out = &choice{media: out.media}
 	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
 		r.w.Header().Set("Retry-After", strconv.Itoa(int(status.Details.RetryAfterSeconds)))
+	}
+	if r.refused != nil {
+		r.record.Failed(r.refused)
 	}
 	if err := r.respondObject(int(status.Code), status); err != nil {
 		r.s.log.Error("answer with an error", "err", err)

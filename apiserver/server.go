@@ -25,6 +25,7 @@ import (
 
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/access/admission"
+	"github.com/proa-dev/proa/access/audit"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/fairness"
@@ -51,6 +52,7 @@ type Config struct {
 	Authenticator access.Authenticator
 	Authorizer    access.Authorizer
 	Admission     admission.Chain
+	Audit         *audit.Log   // nil: nothing is kept of requests
 	Discovery     http.Handler // /api, /apis and below, but for resources
 	OpenAPI       http.Handler // /openapi
 	Nodes         *nodeproxy.Proxy
@@ -121,7 +123,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
 		fairness: cfg.Fairness,
-		metrics:  metrics.New(metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Build(cfg.Version)),
+		metrics:  metrics.New(metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Audit(cfg.Audit), metrics.Build(cfg.Version)),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	var err error

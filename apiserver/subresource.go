@@ -75,6 +75,7 @@ func (r *request) act(action *api.Action) error {
 		return err
 	}
 	body.GetObjectKind().SetGroupVersionKind(gvk)
+	r.record.Sent(body)
 	if m, ok := body.(metav1.Object); ok && r.kind.Namespaced {
 		if ns := m.GetNamespace(); ns != "" && ns != r.namespace {
 			return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
@@ -163,6 +164,9 @@ func (r *request) rescale() error {
 		r.kind.Scale.Set(obj, scale.Spec.Replicas)
 		return obj, nil
 	}
+	if r.verb == "patch" {
+		r.auditPatch(raw)
+	}
 	whole := *r // the write is one of the object itself, owned by the subresource
 	whole.sub, whole.scaled = "", true
 	finish := func(old, obj api.Object) (api.Object, error) { return r.manage(old, obj, o.manager, nil) }
@@ -186,6 +190,7 @@ func (r *request) sentScale(now *autoscalingv1.Scale, raw []byte, o writeOptions
 		if err == nil && sent.Name != "" && sent.Name != r.name {
 			err = wrongName(sent.Name, r.name)
 		}
+		r.record.Sent(sent)
 		return sent, err
 	}
 	patchers := map[string]func(*api.Kind, api.Object, []byte, string) (api.Object, []string, error){

@@ -69,6 +69,7 @@ func (r *request) attributesFor(op admission.Operation, obj, old api.Object, dry
 	a := &admission.Attributes{
 		Kind: r.kind.Kind, Subresource: r.sub, Namespace: r.namespace, Name: r.name,
 		Operation: op, User: r.user, DryRun: dryRun, Warn: r.warn, Options: r.admissionOptions(op),
+		Annotate: r.record.Annotator(),
 	}
 	if obj != nil {
 		a.Object = obj
@@ -97,6 +98,7 @@ func (r *request) sentObject() (api.Object, writeOptions, error) {
 	for _, w := range warnings {
 		r.warn(w)
 	}
+	r.record.Sent(obj)
 	return obj, o, nil
 }
 

@@ -29,6 +29,8 @@ type ServerConfig struct {
 	EtcdServers      []string // an external etcd; empty: embedded
 	NodeGracePeriod  time.Duration
 	Access           AccessConfig
+	EncryptionConfig string // file of the keys that seal objects in etcd; empty: made at the first start
+	Audit            AuditConfig
 
 	// Node makes this process a node too.
 	Node       bool

@@ -24,6 +24,7 @@ import (
 
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/access/admission"
+	"github.com/proa-dev/proa/access/audit"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
@@ -38,6 +39,7 @@ import (
 	"github.com/proa-dev/proa/apiserver/openapi"
 	"github.com/proa-dev/proa/pki"
 	"github.com/proa-dev/proa/store"
+	"github.com/proa-dev/proa/store/seal"
 )
 
 // issuer is who signs service account tokens, as tokens name it.
@@ -48,6 +50,8 @@ type controlPlane struct {
 	cfg     *ServerConfig
 	log     *slog.Logger
 	store   *store.Store
+	keys    *seal.Keys // that seal objects in etcd
+	audit   *audit.Log // nil: none
 	pki     *pki.Authorities
 	rbac    *access.RBAC
 	server  *apiserver.Server
@@ -75,7 +79,13 @@ func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (
 		return err
 	})
 	group.Go(func() (err error) {
-		c.store, err = openStore(ctx, cfg, log)
+		if c.keys, err = sealingKeys(cfg); err != nil {
+			return err
+		}
+		if err := c.keys.Ready(ctx); err != nil {
+			return err
+		}
+		c.store, err = openStore(ctx, cfg, c.keys, log)
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -85,8 +95,8 @@ func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (
 }
 
 // openStore starts etcd and loads all kinds side by side.
-func openStore(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (*store.Store, error) {
-	sc := store.Config{Dir: cfg.Place.Dir() + "/etcd", Log: log.With("part", "store")}
+func openStore(ctx context.Context, cfg *ServerConfig, keys *seal.Keys, log *slog.Logger) (*store.Store, error) {
+	sc := store.Config{Dir: cfg.Place.Dir() + "/etcd", Seal: keys, Log: log.With("part", "store")}
 	if len(cfg.EtcdServers) > 0 {
 		sc.Dir, sc.Endpoints = "", cfg.EtcdServers
 	}
@@ -145,9 +155,12 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	address := net.JoinHostPort(c.cfg.AdvertiseAddress.String(), strconv.Itoa(c.cfg.HTTPSPort))
+	if c.audit, err = c.cfg.Audit.open(c.log.With("part", "audit")); err != nil {
+		return err
+	}
 	c.fairness, c.started = fairness.New(fairness.Config{}), make(chan struct{})
 	c.server, err = apiserver.New(apiserver.Config{
-		Fairness: c.fairness, Started: c.started,
+		Fairness: c.fairness, Started: c.started, Audit: c.audit,
 		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
 		Authenticator: identity, Authorizer: authorizer, Admission: chain,
 		Discovery: discovery.New(list, address), OpenAPI: openapi.New(list),
@@ -157,6 +170,7 @@ func (c *controlPlane) assemble() error {
 		Paths: map[string]http.Handler{
 			"/.well-known/openid-configuration": oidc, "/openid/v1/jwks": oidc,
 			"/debug/pprof/": profiling(),
+			encryptionPath:  http.HandlerFunc(c.serveEncryption), rotatePath: http.HandlerFunc(c.serveEncryption),
 		},
 		Open:    map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
 		Version: Version(), Log: c.log.With("part", "apiserver"),

@@ -109,12 +109,16 @@ func (c *controlPlane) address() string {
 func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Listener) error {
 	parts := []Part{
 		{Name: "store", Run: c.store.Run, Fatal: true},
+		{Name: "encryption keys", Run: func(ctx context.Context) error { return c.keys.Run(ctx, c.store.Reseal) }},
 		{Name: "custom resources", Run: c.custom.Run, Ready: c.custom.Ready()},
 		{Name: "certificate apiserver", Run: c.serving.Run},
 		{Name: "certificate kubelet-client", Run: c.toNodes.Run},
 		{Name: "certificate front-proxy-client", Run: c.toBackends.Run},
 		{Name: "rotation", Run: c.rotate},
 		{Name: "api", Run: func(ctx context.Context) error { return c.serve(ctx, listener) }, Fatal: true},
+	}
+	if c.audit != nil { // before the API, so that it ends after it
+		parts = append([]Part{{Name: "audit", Run: c.audit.Run}}, parts...)
 	}
 	for _, p := range parts {
 		if err := group.Start(ctx, p); err != nil {

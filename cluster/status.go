@@ -45,6 +45,7 @@ func Status(ctx context.Context, p *Place) *Report {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		r.api(ctx, client)
+		r.encryption(ctx, client)
 	}
 	r.certificates(p)
 	r.store(p)

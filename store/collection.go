@@ -9,10 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/store/seal"
 )
 
 // Collection holds the objects of one kind. Safe for concurrent use.
@@ -22,6 +24,8 @@ type Collection struct {
 	group  schema.GroupResource
 	folder string // "/registry/pods/"
 	codec  codec
+	sealer *seal.Sealer // nil: values are plain in etcd
+	stale  stale
 	live   atomic.Bool // loaded
 
 	version atomic.Pointer[version] // the present
@@ -59,7 +63,7 @@ func (s *Store) Serve(ctx context.Context, kind *api.Kind) (*Collection, error) 
 	}
 	c := &Collection{
 		s: s, kind: kind, group: kind.GroupResource(), folder: root + kind.Prefix + "/",
-		codec: newCodec(kind), torn: map[string]int64{},
+		codec: newCodec(kind), sealer: s.sealer(kind), torn: map[string]int64{},
 		history: history{limit: s.cfg.Events},
 	}
 	for _, index := range kind.Indexes {
@@ -72,7 +76,7 @@ func (s *Store) Serve(ctx context.Context, kind *api.Kind) (*Collection, error) 
 	}
 	if err := c.load(ctx); err != nil {
 		s.remove(c)
-		return nil, fmt.Errorf("load %s: %w", kind.Resource.Resource, err)
+		return nil, fmt.Errorf("load %s: %w", kind.Resource.Resource, errMissing(err))
 	}
 	return c, nil
 }
@@ -84,6 +88,13 @@ func (s *Store) Drop(gr schema.GroupResource) {
 		s.remove(c)
 		c.endWatchers(ErrClosed)
 	}
+}
+
+func (s *Store) sealer(kind *api.Kind) *seal.Sealer {
+	if s.cfg.Seal == nil {
+		return nil
+	}
+	return s.cfg.Seal.For(kind.GroupResource())
 }
 
 func (s *Store) add(c *Collection) error {
@@ -157,6 +168,8 @@ const page = 5000
 // list reads the kind from etcd, at a revision or (0) at the present one.
 func (c *Collection) list(ctx context.Context, revision int64) ([]*Item, int64, error) {
 	var items []*Item
+	var open openings
+	present := revision == 0
 	from, end := c.folder, clientv3.GetPrefixRangeEnd(c.folder)
 	for {
 		opts := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(page)}
@@ -172,17 +185,30 @@ func (c *Collection) list(ctx context.Context, revision int64) ([]*Item, int64, 
 		}
 		for _, kv := range answer.Kvs {
 			path := string(kv.Key[len(c.folder):])
-			if err := check(kv.Value); err != nil {
+			plain, err := c.listed(path, kv, present)
+			if err := open.add(kv.Value, err); err != nil {
+				return nil, 0, err
+			}
+			if err != nil {
 				c.reportTorn(path, kv.ModRevision, err)
 				continue
 			}
-			items = append(items, loadedItem(c, path, kv.ModRevision, kv.Value))
+			items = append(items, loadedItem(c, path, kv.ModRevision, plain))
 		}
 		if !answer.More || len(answer.Kvs) == 0 {
-			return items, revision, nil
+			return items, revision, open.verdict()
 		}
 		from = string(answer.Kvs[len(answer.Kvs)-1].Key) + "\x00"
 	}
+}
+
+// listed is the plain value of what list found.
+func (c *Collection) listed(path string, kv *mvccpb.KeyValue, present bool) ([]byte, error) {
+	if present {
+		return c.read(path, kv.Value, kv.ModRevision)
+	}
+	plain, _, err := c.open(path, kv.Value)
+	return plain, err
 }
 
 // apply makes the changes of one revision visible at once.

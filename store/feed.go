@@ -50,7 +50,10 @@ func (s *Store) follow(ctx context.Context) error {
 		if answer.IsProgressNotify() {
 			complete = answer.Header.Revision
 		}
-		revisions, changes := s.changes(answer.Events)
+		revisions, changes, err := s.changes(answer.Events)
+		if err != nil {
+			return err
+		}
 		s.received(revisions, changes, complete)
 	}
 	return ErrClosed
@@ -58,7 +61,7 @@ func (s *Store) follow(ctx context.Context) error {
 
 // changes sorts events by revision; those of kinds that are not served count for their
 // revision alone.
-func (s *Store) changes(events []*clientv3.Event) (revisions []int64, changes [][]change) {
+func (s *Store) changes(events []*clientv3.Event) (revisions []int64, changes [][]change, err error) {
 	for _, e := range events {
 		r := e.Kv.ModRevision
 		if r <= s.revision.Load() {
@@ -73,16 +76,20 @@ func (s *Store) changes(events []*clientv3.Event) (revisions []int64, changes []
 		}
 		ch := change{c: c, path: path}
 		if e.Type == clientv3.EventTypePut {
-			ch.item = newItem(c, path, r, e.Kv.Value, nil)
-			if err := check(e.Kv.Value); err != nil {
-				c.reportTorn(path, r, err)
-				ch.item = nil // as good as gone
+			plain, err := c.read(path, e.Kv.Value, r)
+			switch {
+			case err == nil:
+				ch.item = newItem(c, path, r, plain, nil)
+			case lost(err):
+				c.reportTorn(path, r, err) // as good as gone
+			default:
+				return nil, nil, err
 			}
 		}
 		last := len(changes) - 1
 		changes[last] = append(changes[last], ch)
 	}
-	return revisions, changes
+	return revisions, changes, nil
 }
 
 // find gives the kind of a key and the rest of it. A folder has one part, or two or

@@ -194,11 +194,12 @@ func (c *Collection) relived(kv *mvccpb.KeyValue, path string, now *node) *Item 
 	if cur := now.get(path); cur != nil && cur.Revision == kv.ModRevision {
 		return cur
 	}
-	if err := check(kv.Value); err != nil {
+	plain, _, err := c.open(path, kv.Value)
+	if err != nil {
 		c.reportTorn(path, kv.ModRevision, err)
 		return nil
 	}
-	return loadedItem(c, path, kv.ModRevision, kv.Value)
+	return loadedItem(c, path, kv.ModRevision, plain)
 }
 
 // before is the state of a key just before a revision, nil if there was none.
@@ -207,10 +208,14 @@ func (c *Collection) before(ctx context.Context, path string, revision int64) (*
 	if err != nil {
 		return nil, failed("read the past of", c.folder+path, err)
 	}
-	if len(answer.Kvs) == 0 || check(answer.Kvs[0].Value) != nil {
+	if len(answer.Kvs) == 0 {
 		return nil, nil
 	}
-	return loadedItem(c, path, answer.Kvs[0].ModRevision, answer.Kvs[0].Value), nil
+	plain, _, err := c.open(path, answer.Kvs[0].Value)
+	if err != nil {
+		return nil, nil // what cannot be read was not seen either
+	}
+	return loadedItem(c, path, answer.Kvs[0].ModRevision, plain), nil
 }
 
 // happened is the event that leads from old to item, nil when nothing is seen of it.

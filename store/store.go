@@ -25,6 +25,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/proa-dev/proa/store/seal"
 )
 
 // root is the folder of everything in etcd, as upstream has it.
@@ -43,6 +45,7 @@ type Config struct {
 	TLS       *tls.Config   // for Endpoints
 	Log       *slog.Logger  // nil: slog.Default()
 	Compact   time.Duration // how long old revisions are kept; default 5m, as upstream
+	Seal      *seal.Keys    // seals the values of some kinds in etcd; nil: none
 	Events    int           // watch events kept per kind, and the longest queue of one watcher; default 10000 (bounded in bytes too)
 }
 
@@ -56,7 +59,8 @@ type Store struct {
 	disk      disk
 	past      past
 	encodings encodings
-	compacted atomic.Int64 // snapshots before this revision are gone
+	resealing chan struct{} // has a token when there is something to seal anew
+	compacted atomic.Int64  // snapshots before this revision are gone
 
 	stop context.CancelFunc // ends the feed
 	done chan struct{}      // closed when the feed has ended
@@ -86,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, log: cfg.Log, done: make(chan struct{}), pending: map[int64][]change{},
 		serving: map[string]struct{}{}, disk: disk{dir: cfg.Dir},
-		past: past{turn: make(chan struct{}, 1)},
+		past: past{turn: make(chan struct{}, 1)}, resealing: make(chan struct{}, 1),
 	}
 	s.collections.Store(&map[string]*Collection{})
 	if err := s.connect(ctx); err != nil {
@@ -125,8 +129,11 @@ func (s *Store) disconnect() error {
 	return s.client.Close()
 }
 
-// Run compacts old revisions until ctx ends.
+// Run compacts old revisions, and seals anew what is sealed with old keys, until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	group.Go(func() { s.reseal(ctx) })
+	defer group.Wait()
 	return s.compact(ctx)
 }
 

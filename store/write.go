@@ -74,7 +74,7 @@ func (c *Collection) tryUpdate(ctx context.Context, path string, cur *Item, chan
 	if err != nil {
 		return nil, false, err
 	}
-	if bytes.Equal(value, cur.stored) {
+	if bytes.Equal(value, cur.stored) && !c.stale.is(path, cur.Revision) {
 		return cur, true, nil
 	}
 	return c.put(ctx, "update", path, cur.Revision, value, obj)
@@ -86,7 +86,11 @@ func (c *Collection) put(ctx context.Context, action, path string, at int64, val
 		return nil, false, err
 	}
 	key := c.folder + path
-	answer, err := c.commit(ctx, key, at, value)
+	inEtcd, err := c.sealer.Seal(key, value)
+	if err != nil {
+		return nil, false, err
+	}
+	answer, err := c.commit(ctx, key, at, inEtcd)
 	if err != nil {
 		return nil, false, c.failedWrite(action, key, err)
 	}

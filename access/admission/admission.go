@@ -61,6 +61,13 @@ func (a *Attributes) GVK() schema.GroupVersionKind {
 	return a.ObjectKind
 }
 
+// annotate is Annotate when somebody keeps annotations.
+func (a *Attributes) annotate(key, value string) {
+	if a.Annotate != nil {
+		a.Annotate(key, value)
+	}
+}
+
 // Whole says that Object and Old are objects of Kind, not the body of a subresource.
 func (a *Attributes) Whole() bool { return a.ObjectKind.Empty() }
 

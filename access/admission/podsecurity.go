@@ -47,8 +47,16 @@ func (p *podSecurity) Validate(_ context.Context, a *Attributes) error {
 		return nil // NamespaceLifecycle has refused it
 	}
 	pol, _ := psa.PolicyToEvaluate(obj.GetLabels(), p.defaults)
+	if isPod {
+		a.annotate(psa.AuditAnnotationPrefix+psa.EnforcedPolicyAnnotationKey, pol.Enforce.String())
+	}
 	if pol.FullyPrivileged() {
 		return nil
+	}
+	if a.Annotate != nil {
+		if r := policy.AggregateCheckResults(p.evaluator.EvaluatePod(pol.Audit, meta, spec)); !r.Allowed {
+			a.annotate(psa.AuditAnnotationPrefix+psa.AuditViolationsAnnotationKey, fmt.Sprintf("would violate PodSecurity %q: %s", pol.Audit.String(), r.ForbiddenDetail()))
+		}
 	}
 	if isPod {
 		if r := policy.AggregateCheckResults(p.evaluator.EvaluatePod(pol.Enforce, meta, spec)); !r.Allowed {

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/version"
 
+	"github.com/proa-dev/proa/access/audit"
 	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/store"
 )
@@ -84,6 +85,25 @@ func Fairness(f *fairness.Fairness) prometheus.Collector {
 					to <- counter(rejected, n, s.Name, reason, s.Level)
 				}
 			}
+		}
+	}}
+}
+
+// Audit shows what the audit log keeps and loses; nothing without one.
+func Audit(l *audit.Log) prometheus.Collector {
+	if l == nil {
+		return collector{collect: func(chan<- prometheus.Metric) {}}
+	}
+	events := prometheus.NewDesc("apiserver_audit_event_total", "Counter of audit events generated and sent to the audit backend.", nil, nil)
+	levels := prometheus.NewDesc("apiserver_audit_level_total", "Counter of policy levels for audit events (1 per request).", []string{"level"}, nil)
+	lost := prometheus.NewDesc("apiserver_audit_error_total", "Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.", []string{"plugin"}, nil)
+	return collector{[]*prometheus.Desc{events, levels, lost}, func(to chan<- prometheus.Metric) {
+		to <- counter(events, l.Events())
+		for level, n := range l.Levels() {
+			to <- counter(levels, n, level)
+		}
+		for plugin, n := range l.Errors() {
+			to <- counter(lost, n, plugin)
 		}
 	}}
 }

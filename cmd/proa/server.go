@@ -29,6 +29,13 @@ func (f *serverFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.cfg.NodePorts, "service-node-port-range", cluster.DefaultNodePortRange, "ports for services of type NodePort")
 	flags.StringVar(&f.cfg.Domain, "cluster-domain", cluster.DefaultDomain, "DNS domain of the cluster")
 	flags.StringSliceVar(&f.cfg.EtcdServers, "etcd-servers", nil, "endpoints of an external etcd (default: the one inside)")
+	flags.Var(path{&f.cfg.EncryptionConfig}, "encryption-provider-config", "keys that encrypt objects in etcd, an EncryptionConfiguration (default: one made at the first start, for secrets)")
+	flags.Var(path{&f.cfg.Audit.Policy}, "audit-policy-file", "what the audit log keeps, a Policy of audit.k8s.io/v1 (default: who wrote what, and who read what of others)")
+	flags.Var(path{&f.cfg.Audit.Log}, "audit-log-path", "write the audit log to this file; - for standard output (default: no audit log)")
+	flags.IntVar(&f.cfg.Audit.MaxSize, "audit-log-maxsize", 100, "megabytes after which the audit log begins another file")
+	flags.IntVar(&f.cfg.Audit.MaxAge, "audit-log-maxage", 0, "days that older files of the audit log are kept (0: without end)")
+	flags.IntVar(&f.cfg.Audit.MaxBackups, "audit-log-maxbackup", 0, "how many older files of the audit log are kept (0: all)")
+	flags.Var(path{&f.cfg.Audit.Webhook}, "audit-webhook-config-file", "kubeconfig of a server that audit events are sent to")
 	flags.DurationVar(&f.cfg.NodeGracePeriod, "node-monitor-grace-period", 50*time.Second, "how long a node may be silent before it counts as unreachable")
 	flags.BoolVar(&f.cfg.Node, "node", true, "run pods in this process too, not only the control plane")
 	registerAccess(flags, &f.cfg.Access)
@@ -50,6 +57,11 @@ func (f *serverFlags) config() (cluster.ServerConfig, error) {
 	}
 	if cfg.ServiceCIDR, err = prefix("service-cidr", f.serviceCIDR); err != nil {
 		return cfg, err
+	}
+	for name, n := range map[string]int{"audit-log-maxsize": cfg.Audit.MaxSize, "audit-log-maxage": cfg.Audit.MaxAge, "audit-log-maxbackup": cfg.Audit.MaxBackups} {
+		if n < 0 {
+			return cfg, &flagError{name, fmt.Sprint(n), "0 or more"}
+		}
 	}
 	cfg.NodeConfig, err = f.node.config()
 	return cfg, err
