@@ -49,9 +49,18 @@ func TestChecked(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	maps, _ := h.store.Collection(corev1.Resource("configmaps"))
+	head := func() int64 { // of the kind, which is ahead of the store for a moment
+		snap, err := maps.Snapshot(context.Background(), store.Any)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		return snap.Revision()
+	}
 	decoder := scheme.Codecs.UniversalDeserializer()
 	result, err := checker.Run(t.Context(), checker.Config{
-		Target: c, Etcd: etcd, Prefix: "/registry/configmaps/", Head: h.store.Revision, Forget: h.store.CompactTo,
+		Target: c, Etcd: etcd, Prefix: "/registry/configmaps/", Head: head, Forget: h.store.CompactTo,
 		Decode: func(value []byte) (checker.Object, error) {
 			m := &corev1.ConfigMap{}
 			_, _, err := decoder.Decode(value, nil, m)
