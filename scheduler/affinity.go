@@ -37,8 +37,6 @@ func (s *state) affinitiesOf(p *placement) affinities {
 	return a
 }
 
-func (a *affinities) none() bool { return len(a.near)+len(a.anti)+len(a.existing) == 0 }
-
 func (v *sums) any() bool {
 	for _, n := range v.counts {
 		if n > 0 {

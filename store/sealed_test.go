@@ -86,14 +86,14 @@ func TestSealedOnDiskPlainInMemory(t *testing.T) {
 	pki, dir := t.TempDir(), t.TempDir()
 	s := openAt(t, dir, Config{Seal: keys(t, pki)})
 	c, open := serve(t, s, secretsKind()), serve(t, s, pods())
-	item := must[*Item](t)(c.Create(t.Context(), secret("x")))
+	must[*Item](t)(c.Create(t.Context(), secret("x")))
 	must[*Item](t)(open.Create(t.Context(), pod("a", "visible-on-disk", "n")))
 	changed := func(cur *Item) (api.Object, error) {
 		o := cur.Object().(*corev1.Secret).DeepCopy()
 		o.Data["y"] = []byte("1")
 		return o, nil
 	}
-	item = must[*Item](t)(c.Update(t.Context(), "a", "x", changed))
+	item := must[*Item](t)(c.Update(t.Context(), "a", "x", changed))
 	if got := inEtcd(t, s, "/registry/secrets/a/x"); !bytes.HasPrefix(got, []byte("k8s:enc:aesgcm:v1:key-")) {
 		t.Errorf("etcd has %.40q", got)
 	}

@@ -125,7 +125,7 @@ func TestLife(t *testing.T) {
 	if _, err := c.List(ctx, metav1.ListOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("after the end: %v", err)
 	}
-	d = h.define(definition(t, crontabs))
+	h.define(definition(t, crontabs))
 	if list, err := c.List(ctx, metav1.ListOptions{}); err != nil || len(list.Items) > 0 {
 		t.Errorf("made again: %v, %v", list, err)
 	}
