@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -243,7 +244,12 @@ func newTaken(t *testing.T) *taken {
 	}
 	t.Cleanup(func() { _ = c.etcd.Close() })
 	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain.yaml") // what is compared is what lies beneath the seal
+	if err := os.WriteFile(plain, []byte("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources: [{resources: [secrets], providers: [{identity: {}}]}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	sc := &ServerConfig{
+		EncryptionConfig: plain,
 		Place:            &Place{Name: "taken", Roots: Roots{Data: dir, Run: dir, Config: dir}},
 		AdvertiseAddress: netip.MustParseAddr("127.0.0.1"), EtcdServers: []string{address},
 		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), ClusterCIDR: netip.MustParsePrefix("10.97.0.0/16"),

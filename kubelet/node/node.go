@@ -144,7 +144,7 @@ func (n *Node) Hard() map[string]string {
 		"nodefs.available": fmt.Sprintf("%g%%", t.DiskPercent), "nodefs.inodesFree": fmt.Sprintf("%g%%", t.InodePercent)}
 }
 
-// Capacity is all that the machine has.
+// Capacity is all that the machine has, and what others have put on the node's record.
 func (n *Node) Capacity() corev1.ResourceList {
 	out := corev1.ResourceList{
 		corev1.ResourceCPU:              *resource.NewQuantity(int64(n.machine.cpus), resource.DecimalSI),
@@ -154,6 +154,13 @@ func (n *Node) Capacity() corev1.ResourceList {
 	}
 	for size, bytes := range n.machine.hugepages {
 		out[corev1.ResourceName(corev1.ResourceHugePagesPrefix+size)] = *resource.NewQuantity(bytes, resource.BinarySI)
+	}
+	if known := n.Node(); known != nil {
+		for name, q := range known.Status.Capacity {
+			if extended(name) {
+				out[name] = q
+			}
+		}
 	}
 	return out
 }

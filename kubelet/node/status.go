@@ -18,11 +18,6 @@ import (
 func (n *Node) status(ctx context.Context, was *corev1.NodeStatus) (corev1.NodeStatus, bool) {
 	out := *was.DeepCopy()
 	out.Capacity, out.Allocatable = n.Capacity(), n.Allocatable()
-	for name, q := range was.Capacity {
-		if extended(name) { // others say what there is of it, and pods may have it all
-			out.Capacity[name], out.Allocatable[name] = q, q
-		}
-	}
 	out.Addresses = nil
 	for _, ip := range n.IPs {
 		out.Addresses = append(out.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})

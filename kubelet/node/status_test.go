@@ -16,6 +16,7 @@ func TestExtendedResources(t *testing.T) {
 		Capacity:    corev1.ResourceList{"example.com/foo": resource.MustParse("5"), corev1.ResourcePods: resource.MustParse("99"), "kubernetes.io/x": resource.MustParse("1")},
 		Allocatable: corev1.ResourceList{"example.com/gone": resource.MustParse("1")},
 	}
+	n.learn(&corev1.Node{Status: was})
 	now, _ := n.status(context.Background(), &was)
 	for name, want := range map[corev1.ResourceName]int64{"example.com/foo": 5, corev1.ResourcePods: 7} {
 		capacity, allocatable := now.Capacity[name], now.Allocatable[name]

@@ -56,7 +56,7 @@ func (w *watching) watch(ctx, active context.Context, rnd *rand.Rand) {
 			time.Sleep(time.Duration(rnd.Int64N(int64(w.pause))))
 		}
 		w.look(ctx, time.Duration(1+rnd.IntN(50))*time.Millisecond)
-		if rnd.IntN(60) == 0 && active.Err() == nil {
+		if len(w.past) > 0 && rnd.IntN(60) == 0 && active.Err() == nil {
 			w.resume(w.past[rnd.IntN(len(w.past))])
 		}
 	}
