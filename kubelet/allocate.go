@@ -140,6 +140,9 @@ func (k *Kubelet) refuseResize(pod *corev1.Pod) (reason, message string) {
 			return corev1.PodReasonInfeasible, fmt.Sprintf("Node didn't have enough capacity: %s, requested: %d, capacity: %d", name, w, m)
 		}
 	}
+	if !k.counted.Load() {
+		return corev1.PodReasonDeferred, "the node does not know all of its pods yet"
+	}
 	used, _, _ := k.used(pod)
 	only := corev1.ResourceList{}
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {

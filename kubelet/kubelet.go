@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -121,6 +122,7 @@ func orText(s *string, or string) {
 
 // Kubelet is a node agent.
 type Kubelet struct {
+	counted  atomic.Bool // the pods that were there at the start are all known
 	cfg      Config
 	log      *slog.Logger
 	conn     *grpc.ClientConn
@@ -234,6 +236,8 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		return fmt.Errorf("watch pods: %w", err)
 	}
 	if cache.WaitForCacheSync(ctx.Done(), handle.HasSynced) {
+		k.counted.Store(true)
+		k.retryResizes()
 		k.adopt(ctx)
 		group.Go(func() error { k.reader.Watch(ctx, k.look, func() { k.lookAll(); k.node.Look() }); return nil })
 		group.Go(func() error { return k.announce(ctx) })

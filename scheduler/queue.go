@@ -70,7 +70,9 @@ func moreUrgent(a, b *queued) bool {
 	return x > y || x == y && a.since.Before(b.since)
 }
 
-func readyFirst(a, b *queued) bool { return a.ready.Before(b.ready) }
+func readyFirst(a, b *queued) bool {
+	return a.ready.Before(b.ready) || a.ready.Equal(b.ready) && moreUrgent(a, b)
+}
 
 // set adds a pod, or takes note of its change; a change of the pod itself may make it fit.
 func (q *queue) set(pod *corev1.Pod) {
