@@ -29,7 +29,7 @@ func Uninstall(ctx context.Context, p *Place, report func(string)) error {
 		report("removed " + path)
 	}
 	// The shared folders go with the last cluster that used them.
-	for _, dir := range []string{p.Roots.Data, p.Roots.Run, p.Roots.Config} {
+	for _, dir := range []string{p.Roots.Data, p.Roots.Run, p.Registries(), p.Roots.Config} {
 		_ = os.Remove(dir) // not empty: somebody else's
 	}
 	return nil

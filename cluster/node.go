@@ -93,7 +93,7 @@ func (n *node) startRuntime(ctx context.Context, group *Group) error {
 	n.runtime, err = runtime.New(runtime.Config{
 		Name: n.place.Name + "/" + n.cfg.Name, Root: n.dir("runtime"), State: n.runDir(),
 		CgroupRoot: n.cgroup(), CNIConfDir: n.dir("cni"), HelpersDir: filepath.Join(n.place.Dir(), "helpers"),
-		HostsDir: filepath.Join(n.place.Roots.Config, "certs.d"),
+		HostsDir: n.place.Registries(),
 		Host:     n.journal, Log: n.log.With("part", "runtime"),
 	})
 	if err != nil {

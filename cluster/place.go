@@ -130,6 +130,10 @@ func (p *Place) Progress(process string) string {
 	return filepath.Join(p.RunDir(), process+".progress")
 }
 
+// Registries is the folder with a folder for each registry that is reached in another way
+// than by its name; shared by the clusters of the machine.
+func (p *Place) Registries() string { return filepath.Join(p.Roots.Config, "certs.d") }
+
 // Kubeconfig is the administrator's, readable by root alone.
 func (p *Place) Kubeconfig() string {
 	if p.Name == DefaultName {
