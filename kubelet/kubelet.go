@@ -319,6 +319,9 @@ func (k *Kubelet) start(w *worker) {
 	k.workers[w.uid] = w
 	k.running.Go(func() {
 		w.run(k.ctx)
+		if k.ctx.Err() != nil {
+			return // the agent goes, and the pod keeps what it takes of the node
+		}
 		k.mu.Lock()
 		delete(k.workers, w.uid)
 		k.mu.Unlock()

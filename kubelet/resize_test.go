@@ -42,7 +42,7 @@ func (b *bench) resized(name, allocated, reason string) func() bool {
 }
 
 // TestResize resizes a pod while it runs, beyond what the node has, beyond what is left, and
-// into what another pod gives back.
+// into what another pod gives back; also across a restart of the agent.
 func TestResize(t *testing.T) {
 	b := newBench(t)
 	have := b.kubelet.Allocatable()
@@ -63,6 +63,9 @@ func TestResize(t *testing.T) {
 	b.until("infeasible", b.resized("a", part(50), corev1.PodReasonInfeasible))
 	b.wish("a", cpu(part(80)))
 	b.until("deferred", b.resized("a", part(50), corev1.PodReasonDeferred))
+	b.stop()
+	b.boot()
+	b.until("still deferred", b.resized("a", part(50), corev1.PodReasonDeferred))
 	b.doom("b", 1)
 	b.until("given when free", b.resized("a", part(80), ""))
 	if s := b.get("a").Status.ContainerStatuses[0]; s.RestartCount != 0 {
