@@ -18,6 +18,7 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/internal/endpoints"
 )
 
 // Limits of connections to a backend.
@@ -105,7 +106,7 @@ func (b *backend) dial(ctx context.Context, network, _ string) (net.Conn, error)
 		return nil, why
 	}
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: pingInterval}
-	return d.DialContext(ctx, network, pick(addresses))
+	return d.DialContext(ctx, network, endpoints.Pick(addresses))
 }
 
 // moved lets connections go that nothing runs on: endpoints have changed.

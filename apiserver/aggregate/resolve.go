@@ -2,16 +2,15 @@ package aggregate
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/apiregistration"
+	"github.com/proa-dev/proa/internal/endpoints"
 )
 
 // reference is the service that an APIService names, with its port.
@@ -63,7 +62,7 @@ func resolve(reader api.Reader, r reference) ([]string, *missing) {
 	if port == nil {
 		return nil, &missing{"ServicePortError", fmt.Sprintf("%s is not listening on port %d", r, r.port)}
 	}
-	ready, any := endpoints(reader, r, port.Name)
+	ready, any := endpoints.Ready(reader, r.namespace, r.name, port.Name)
 	switch {
 	case len(ready) > 0:
 		return ready, nil
@@ -73,36 +72,4 @@ func resolve(reader api.Reader, r reference) ([]string, *missing) {
 		return nil, &missing{"EndpointsNotFound", fmt.Sprintf("cannot find endpointslices for %s", r)}
 	}
 	return nil, &missing{"MissingEndpoints", fmt.Sprintf("endpointslices for %s have no addresses with port name %q", r, port.Name)}
-}
-
-// endpoints gives the ready ones, and whether there is any slice of the service.
-func endpoints(reader api.Reader, r reference, port string) (ready []string, any bool) {
-	for _, obj := range reader.List(slices, r.namespace) {
-		s, ok := obj.(*discoveryv1.EndpointSlice)
-		if !ok || s.Labels[discoveryv1.LabelServiceName] != r.name {
-			continue
-		}
-		any = true
-		for _, p := range s.Ports {
-			if p.Port == nil || deref(p.Name) != port {
-				continue
-			}
-			for _, e := range s.Endpoints {
-				if len(e.Addresses) > 0 && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
-					ready = append(ready, net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*p.Port))))
-				}
-			}
-		}
-	}
-	return ready, any
-}
-
-// pick takes one by chance.
-func pick(addresses []string) string { return addresses[rand.IntN(len(addresses))] }
-
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

@@ -16,10 +16,9 @@ import (
 )
 
 var (
-	podResource   = schema.GroupResource{Resource: "pods"}
-	nodeResource  = schema.GroupResource{Resource: "nodes"}
-	sliceResource = schema.GroupResource{Group: "discovery.k8s.io", Resource: "endpointslices"}
-	svcResource   = schema.GroupResource{Resource: "services"}
+	podResource  = schema.GroupResource{Resource: "pods"}
+	nodeResource = schema.GroupResource{Resource: "nodes"}
+	svcResource  = schema.GroupResource{Resource: "services"}
 )
 
 // locate decides where a request goes.

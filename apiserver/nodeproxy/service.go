@@ -2,14 +2,15 @@ package nodeproxy
 
 import (
 	"fmt"
-	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"github.com/proa-dev/proa/internal/endpoints"
 )
 
 // serviceProxyLocation picks one ready endpoint of a service. The name may carry a
@@ -27,29 +28,15 @@ func (p *Proxy) serviceProxyLocation(r *http.Request, req Request) (target, erro
 	if err != nil {
 		return target{}, err
 	}
-	type endpoint struct{ ip, port string }
-	var ready []endpoint
-	for _, o := range p.reader.List(sliceResource, req.Namespace) {
-		s := o.(*discoveryv1.EndpointSlice)
-		if s.Labels[discoveryv1.LabelServiceName] != name {
-			continue
-		}
-		for _, sp := range s.Ports {
-			if sp.Port == nil || deref(sp.Name) != portName {
-				continue
-			}
-			for _, e := range s.Endpoints {
-				if len(e.Addresses) > 0 && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
-					ready = append(ready, endpoint{e.Addresses[0], strconv.Itoa(int(*sp.Port))})
-				}
-			}
-		}
-	}
+	ready, _ := endpoints.Ready(p.reader, req.Namespace, name, portName)
 	if len(ready) == 0 {
 		return target{}, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
 	}
-	e := ready[rand.IntN(len(ready))]
-	return backend(r, req, scheme, e.ip, e.port)
+	ip, number, err := net.SplitHostPort(endpoints.Pick(ready))
+	if err != nil {
+		return target{}, apierrors.NewBadRequest("address not allowed")
+	}
+	return backend(r, req, scheme, ip, number)
 }
 
 // servicePort gives the name of the port meant: by name, by number, or the only one.
@@ -63,11 +50,4 @@ func servicePort(s *corev1.Service, port string) (string, error) {
 		}
 	}
 	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %q found for service %q", port, s.Name))
-}
-
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

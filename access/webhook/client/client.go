@@ -34,6 +34,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/internal/endpoints"
 )
 
 const (
@@ -234,7 +235,7 @@ func (c *Client) connect() (*http.Transport, error) {
 		c.transport.DialContext, c.transport.Proxy = dialer.DialContext, http.ProxyFromEnvironment
 		return c.transport, nil
 	}
-	address := pick(addresses)
+	address := endpoints.Pick(addresses)
 	c.address = address
 	c.transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return dialer.DialContext(ctx, network, address)

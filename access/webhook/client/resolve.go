@@ -2,22 +2,17 @@ package client
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/proa-dev/proa/internal/endpoints"
 )
 
-var (
-	services = schema.GroupResource{Resource: "services"}
-	slicesOf = schema.GroupResource{Group: discoveryv1.GroupName, Resource: "endpointslices"}
-)
-
-func pick(addresses []string) string { return addresses[rand.IntN(len(addresses))] }
+var services = schema.GroupResource{Resource: "services"}
 
 // Resolve gives an address, host:port, at which a service answers on its port now: one of
 // its ready endpoints, or its cluster address when it has none that are known.
@@ -26,7 +21,7 @@ func (c *Clients) Resolve(namespace, name string, port int32) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return pick(all), nil
+	return endpoints.Pick(all), nil
 }
 
 // addresses of a service; at least one.
@@ -45,7 +40,7 @@ func (c *Clients) addresses(s service) ([]string, error) {
 		if p.Port != s.port || p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {
 			continue
 		}
-		if ready := c.endpoints(s, p.Name); len(ready) > 0 {
+		if ready, _ := endpoints.Ready(c.reader, s.namespace, s.name, p.Name); len(ready) > 0 {
 			return ready, nil
 		}
 		if ip := svc.Spec.ClusterIP; ip != "" && ip != corev1.ClusterIPNone {
@@ -54,32 +49,4 @@ func (c *Clients) addresses(s service) ([]string, error) {
 		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", s.name))
 	}
 	return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %d found for service %q", s.port, s.name))
-}
-
-// endpoints are the ready ones of a service's port.
-func (c *Clients) endpoints(s service, port string) []string {
-	var ready []string
-	for _, o := range c.reader.List(slicesOf, s.namespace) {
-		slice, ok := o.(*discoveryv1.EndpointSlice)
-		if !ok || slice.Labels[discoveryv1.LabelServiceName] != s.name {
-			continue
-		}
-		number := ""
-		for _, p := range slice.Ports {
-			name := p.Name
-			if p.Port != nil && (name == nil && port == "" || name != nil && *name == port) {
-				number = strconv.Itoa(int(*p.Port))
-			}
-		}
-		if number == "" {
-			continue
-		}
-		for i := range slice.Endpoints {
-			e := &slice.Endpoints[i]
-			if len(e.Addresses) > 0 && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
-				ready = append(ready, net.JoinHostPort(e.Addresses[0], number))
-			}
-		}
-	}
-	return ready
 }

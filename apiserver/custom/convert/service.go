@@ -2,15 +2,14 @@ package convert
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/internal/endpoints"
 )
 
 // Endpoints finds a service by one of its endpoints that is ready, which works where the
@@ -37,34 +36,10 @@ func Endpoints(reader api.Reader) Resolve {
 		if !found {
 			return "", fmt.Errorf("no service port %d found for service %q", port, name)
 		}
-		var ready []string
-		for _, o := range reader.List(schema.GroupResource{Group: discoveryv1.GroupName, Resource: "endpointslices"}, namespace) {
-			if s, ok := o.(*discoveryv1.EndpointSlice); ok && s.Labels[discoveryv1.LabelServiceName] == name {
-				ready = append(ready, addresses(s, portName)...)
-			}
-		}
+		ready, _ := endpoints.Ready(reader, namespace, name, portName)
 		if len(ready) == 0 {
 			return "", fmt.Errorf("no endpoints available for service %q", name)
 		}
-		return ready[rand.IntN(len(ready))], nil
+		return endpoints.Pick(ready), nil
 	}
-}
-
-// addresses are those of a slice that are ready, with a port.
-func addresses(s *discoveryv1.EndpointSlice, portName string) (all []string) {
-	for _, p := range s.Ports {
-		name := ""
-		if p.Name != nil {
-			name = *p.Name
-		}
-		if p.Port == nil || name != portName {
-			continue
-		}
-		for _, e := range s.Endpoints {
-			if len(e.Addresses) > 0 && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
-				all = append(all, net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*p.Port))))
-			}
-		}
-	}
-	return all
 }
