@@ -63,6 +63,7 @@ type controlPlane struct {
 	fairness   *fairness.Fairness
 	started    chan struct{} // closed when what every cluster has is there
 	toBackends *pki.Renewing
+	admin      *pki.Renewing // in the administrator's kubeconfig
 }
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
@@ -75,7 +76,7 @@ func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (
 	}()
 	var group errgroup.Group
 	group.Go(func() (err error) {
-		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI()})
+		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI(), Life: cfg.CertificateLife})
 		return err
 	})
 	group.Go(func() (err error) {
@@ -334,14 +335,14 @@ func (c *controlPlane) local(user string, groups ...string) *rest.Config {
 	}
 }
 
-// writeKubeconfig gives the administrator his way in.
-func (c *controlPlane) writeKubeconfig() error {
-	cert, key, err := c.pki.CA.Issue(pki.Leaf{CommonName: "kubernetes-admin", Organizations: []string{"system:masters"}, Client: true})
+// writeKubeconfig gives the administrator his way in: a kubeconfig with a certificate of its own.
+func (c *controlPlane) writeKubeconfig(context.Context) (*tls.Certificate, error) {
+	cert, key, err := c.pki.CA.Issue(pki.Leaf{CommonName: adminName, Organizations: []string{"system:masters"}, Client: true})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.MkdirAll(c.cfg.Place.Roots.Config, 0o755); err != nil {
-		return err
+		return nil, err
 	}
 	host := c.cfg.AdvertiseAddress
 	if c.cfg.BindAddress.IsLoopback() {
@@ -351,8 +352,13 @@ func (c *controlPlane) writeKubeconfig() error {
 	if c.cfg.Place.Name != DefaultName {
 		name = "proa-" + c.cfg.Place.Name
 	}
-	return pki.Kubeconfig{
+	err = pki.Kubeconfig{
 		Cluster: name, User: "admin", CA: c.pki.CA.PEM, Cert: cert, Key: key,
 		Server: "https://" + net.JoinHostPort(host.String(), strconv.Itoa(c.cfg.HTTPSPort)),
 	}.Write(c.cfg.Place.Kubeconfig())
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	return &pair, err
 }

@@ -48,7 +48,8 @@ func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials,
 	c := &credentials{}
 	var bootstrap *rest.Config
 	var err error
-	if c.ca, err = os.ReadFile(filepath.Join(dir, "ca.crt")); errors.Is(err, fs.ErrNotExist) {
+	c.ca, err = os.ReadFile(filepath.Join(dir, "ca.crt"))
+	if errors.Is(err, fs.ErrNotExist) || cfg.Token != "" && !usable(filepath.Join(dir, "kubelet-client")) {
 		if c.ca, bootstrap, err = firstContact(ctx, cfg); err == nil {
 			err = WriteFile(filepath.Join(dir, "ca.crt"), c.ca, 0o644)
 		}
@@ -84,6 +85,12 @@ func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials,
 		return nil, fmt.Errorf("get a serving certificate: %w", err)
 	}
 	return c, nil
+}
+
+// usable says whether a node that was away still has a certificate to come back with.
+func usable(base string) bool {
+	_, err := pki.LoadPair(base+".crt", base+".key", time.Now())
+	return err == nil
 }
 
 func subject(node string) pkix.Name {

@@ -30,13 +30,10 @@ func (s signer) Sign(request []byte, usages []string, life time.Duration) ([]byt
 	if err := csr.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("check certificate request: %w", err)
 	}
-	if life <= 0 || life > pki.LeafLife {
-		life = pki.LeafLife
-	}
-	now := time.Now()
+	begin, end := s.authority.Span(life)
 	template := &x509.Certificate{
 		Subject: csr.Subject, DNSNames: csr.DNSNames, IPAddresses: csr.IPAddresses, EmailAddresses: csr.EmailAddresses, URIs: csr.URIs,
-		NotBefore: now.Add(-pki.Backdate), NotAfter: now.Add(life), BasicConstraintsValid: true,
+		NotBefore: begin, NotAfter: end, BasicConstraintsValid: true,
 	}
 	for usage, bit := range keyUsages {
 		if slices.Contains(usages, string(usage)) {

@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/proxy"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/internal/turnover"
 )
 
 // Config of a Proxy.
@@ -48,20 +49,26 @@ type Request struct {
 // Proxy serves the connect subresources of pods, services and nodes.
 type Proxy struct {
 	reader  api.Reader
-	kubelet *http.Transport // to kubelets, with our certificate
-	plain   *http.Transport // to pods and services, with no credentials
+	kubelet *turnover.Transport // to kubelets, with our certificate
+	plain   *http.Transport     // to pods and services, with no credentials
 	log     *slog.Logger
 }
 
 // New makes a proxy.
 func New(cfg Config) *Proxy {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	var certificate turnover.Certificate
+	if cfg.TLS != nil {
+		certificate = cfg.TLS.GetClientCertificate
+	}
 	return &Proxy{
 		reader: cfg.Reader, log: cfg.Log,
-		kubelet: &http.Transport{
-			DialContext: dialer.DialContext, TLSClientConfig: cfg.TLS, TLSHandshakeTimeout: 10 * time.Second,
-			MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
-		},
+		kubelet: turnover.New(certificate, func() *http.Transport {
+			return &http.Transport{
+				DialContext: dialer.DialContext, TLSClientConfig: cfg.TLS.Clone(), TLSHandshakeTimeout: 10 * time.Second,
+				MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
+			}
+		}),
 		plain: &http.Transport{
 			DialContext: dialer.DialContext, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 90 * time.Second,
 			// Pods' certificates are their own affair, as documented for the proxy subresources.
