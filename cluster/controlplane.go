@@ -25,6 +25,7 @@ import (
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/access/audit"
+	"github.com/proa-dev/proa/access/sessions"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
@@ -47,17 +48,19 @@ const issuer = "https://kubernetes.default.svc.cluster.local"
 
 // controlPlane is the API with everything below it.
 type controlPlane struct {
-	cfg     *ServerConfig
-	log     *slog.Logger
-	store   *store.Store
-	keys    *seal.Keys // that seal objects in etcd
-	audit   *audit.Log // nil: none
-	pki     *pki.Authorities
-	rbac    *access.RBAC
-	server  *apiserver.Server
-	custom  *custom.Definitions
-	serving *pki.Renewing
-	toNodes *pki.Renewing
+	cfg      *ServerConfig
+	log      *slog.Logger
+	store    *store.Store
+	keys     *seal.Keys // that seal objects in etcd
+	audit    *audit.Log // nil: none
+	pki      *pki.Authorities
+	identity *access.Identity
+	sessions *sessions.Sessions // who is connected
+	rbac     *access.RBAC
+	server   *apiserver.Server
+	custom   *custom.Definitions
+	serving  *pki.Renewing
+	toNodes  *pki.Renewing
 
 	aggregator *aggregate.Aggregator
 	fairness   *fairness.Fairness
@@ -133,6 +136,7 @@ func (c *controlPlane) assemble() error {
 	if err != nil {
 		return err
 	}
+	c.identity, c.sessions = identity, sessions.New()
 	oidc, err := identity.Tokens.Discovery()
 	if err != nil {
 		return err
@@ -278,7 +282,7 @@ func (c *controlPlane) listen() (net.Listener, error) {
 // serve answers on the listener until ctx ends, then lets requests finish for a moment.
 func (c *controlPlane) serve(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
-		Handler: c.server.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: c.sessions.Handler(c.server.Handler()), ConnContext: c.sessions.Context, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		TLSConfig: &tls.Config{
 			GetCertificate: c.serving.GetCertificate, ClientAuth: tls.RequestClientCert,
 			NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12,
@@ -289,7 +293,7 @@ func (c *controlPlane) serve(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- srv.ServeTLS(l, "", "") }()
+	go func() { failed <- srv.ServeTLS(c.sessions.Listener(l), "", "") }()
 	select {
 	case err := <-failed:
 		return err

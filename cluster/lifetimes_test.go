@@ -23,6 +23,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -184,9 +185,15 @@ func withToken(t *testing.T, c *house) kubernetes.Interface {
 	return client
 }
 
+// agent is a node's credentials, and how it got them.
+type agent struct {
+	*credentials
+	joined AgentConfig
+}
+
 // newAgent joins as an agent does and serves a kubelet's API that looks at certificates as a
 // kubelet's does: with each request.
-func newAgent(ctx context.Context, t *testing.T, c *house) *credentials {
+func newAgent(ctx context.Context, t *testing.T, c *house) *agent {
 	t.Helper()
 	token, err := CreateToken(ctx, c.cfg.Place, time.Hour)
 	if err != nil {
@@ -194,10 +201,11 @@ func newAgent(ctx context.Context, t *testing.T, c *house) *credentials {
 	}
 	dir := t.TempDir()
 	own := ownAddress(t)
-	agent, err := join(ctx, AgentConfig{
+	cfg := AgentConfig{
 		Place:  &Place{Name: "running", Roots: Roots{Data: dir, Run: dir, Config: dir}},
 		Server: c.address(), Token: token, Node: NodeConfig{Name: "agent", IP: own},
-	}, slog.New(slog.DiscardHandler))
+	}
+	a, err := join(ctx, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,25 +218,28 @@ func newAgent(ctx context.Context, t *testing.T, c *house) *credentials {
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			leaf := r.TLS.VerifiedChains[0][0]
+			if r.Header.Get("Upgrade") != "" {
+				tunnel(w)
+				return
+			}
 			if time.Now().After(leaf.NotAfter) || leaf.Subject.CommonName != "kube-apiserver-kubelet-client" {
 				http.Error(w, "Unauthorized", http.StatusUnauthorized)
 			}
 		}),
-		TLSConfig: &tls.Config{GetCertificate: agent.serving.GetCertificate, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: agent.trust, MinVersion: tls.VersionTLS12},
+		TLSConfig: &tls.Config{GetCertificate: a.serving.GetCertificate, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: a.trust, MinVersion: tls.VersionTLS12},
 	}
 	go func() { _ = api.ServeTLS(l, "", "") }()
 	t.Cleanup(func() { _ = api.Close() })
 	nodes := c.client.CoreV1().Nodes()
-	node, err := nodes.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "agent"}}, metav1.CreateOptions{})
-	if err != nil {
+	if _, err := nodes.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "agent"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: own.String()}, {Type: corev1.NodeHostName, Address: "agent"}}
-	node.Status.DaemonEndpoints.KubeletEndpoint.Port = int32(l.Addr().(*net.TCPAddr).Port)
-	if _, err := nodes.UpdateStatus(ctx, node, metav1.UpdateOptions{}); err != nil {
+	status := fmt.Appendf(nil, `{"status":{"addresses":[{"type":"InternalIP","address":%q},{"type":"Hostname","address":"agent"}],"daemonEndpoints":{"kubeletEndpoint":{"Port":%d}}}}`,
+		own, l.Addr().(*net.TCPAddr).Port)
+	if _, err := nodes.Patch(ctx, "agent", types.MergePatchType, status, metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
 	}
-	return agent
+	return &agent{a, cfg}
 }
 
 // newBackend is another API server, which believes the front proxy's certificate while it is
@@ -275,7 +286,7 @@ func newBackend(t *testing.T, c *house) *atomic.Int64 {
 func stillWatches(t *testing.T, c *house, w watch.Interface) {
 	t.Helper()
 	patch := []byte(`{"metadata":{"labels":{"last":"one"}}}`)
-	if _, err := c.client.CoreV1().Nodes().Patch(t.Context(), "agent", "application/merge-patch+json", patch, metav1.PatchOptions{}); err != nil {
+	if _, err := c.client.CoreV1().Nodes().Patch(t.Context(), "agent", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	late := time.After(5 * time.Second)

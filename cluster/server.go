@@ -114,6 +114,7 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 		{Name: "certificate apiserver", Run: c.serving.Run},
 		{Name: "certificate kubelet-client", Run: c.toNodes.Run},
 		{Name: "certificate front-proxy-client", Run: c.toBackends.Run},
+		{Name: "revoked certificates", Run: c.followRevoked},
 		{Name: "api", Run: func(ctx context.Context) error { return c.serve(ctx, listener) }, Fatal: true},
 	}
 	if c.audit != nil { // before the API, so that it ends after it
