@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -38,6 +39,7 @@ import (
 	"github.com/proa-dev/proa/apiserver/gather"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
+	"github.com/proa-dev/proa/internal/reload"
 	"github.com/proa-dev/proa/pki"
 	"github.com/proa-dev/proa/store"
 	"github.com/proa-dev/proa/store/seal"
@@ -51,8 +53,9 @@ type controlPlane struct {
 	cfg      *ServerConfig
 	log      *slog.Logger
 	store    *store.Store
-	keys     *seal.Keys // that seal objects in etcd
-	audit    *audit.Log // nil: none
+	keys     *seal.Keys     // that seal objects in etcd
+	audit    *audit.Log     // nil: none
+	files    []*reload.File // of the configuration, that may change
 	pki      *pki.Authorities
 	identity *access.Identity
 	sessions *sessions.Sessions // who is connected
@@ -129,7 +132,7 @@ func (c *controlPlane) assemble() error {
 		Reader: reader, ClientCA: c.pki.CA.Trust(), FrontProxyCA: c.pki.FrontProxy.Trust(),
 		Signer: c.pki.ServiceAccounts, Verifiers: c.pki.Verifiers, Issuer: issuer, Log: c.log,
 	}
-	if err := c.cfg.Access.authenticators(&who); err != nil {
+	if err := c.cfg.Access.authenticators(&who, c.follow); err != nil {
 		return err
 	}
 	identity, err := access.New(who)
@@ -142,7 +145,7 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	c.rbac = access.NewRBAC(reader)
-	authorizer, err := c.cfg.Access.authorizer(reader, c.rbac)
+	authorizer, err := c.cfg.Access.authorizer(reader, c.rbac, c.follow)
 	if err != nil {
 		return err
 	}
@@ -163,6 +166,9 @@ func (c *controlPlane) assemble() error {
 	if c.audit, err = c.cfg.Audit.open(c.log.With("part", "audit")); err != nil {
 		return err
 	}
+	if err := c.followFiles(); err != nil {
+		return err
+	}
 	c.fairness, c.started = fairness.New(fairness.Config{}), make(chan struct{})
 	c.server, err = apiserver.New(apiserver.Config{
 		Fairness: c.fairness, Started: c.started, Audit: c.audit,
@@ -178,6 +184,7 @@ func (c *controlPlane) assemble() error {
 			encryptionPath:  http.HandlerFunc(c.serveEncryption), rotatePath: http.HandlerFunc(c.serveEncryption),
 		},
 		Open:    map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
+		Metrics: []prometheus.Collector{reload.Collector(c.files...)},
 		Version: Version(), Log: c.log.With("part", "apiserver"),
 	})
 	if err != nil {

@@ -33,6 +33,7 @@ type Config struct {
 	Own         string           // issuer of the cluster's own tokens, which no other may claim to be
 	SigningAlgs []string         // default: all that are safe
 	Now         func() time.Time // default time.Now
+	Former      *Authenticator   // whose keys are taken over for issuers that stay; may be nil
 }
 
 // Authenticator accepts the tokens of the configured issuers; safe for concurrent use.
@@ -78,10 +79,21 @@ func New(cfg Config) (*Authenticator, error) {
 		a.issuers[j.Issuer.URL] = &issuer{
 			url: j.Issuer.URL, audiences: j.Issuer.Audiences,
 			rules: c.rules(j, field.NewPath("jwt").Index(i)),
-			keys:  newKeySet(j.Issuer.URL, discovery, j.Issuer.CertificateAuthority, cfg.Now),
+			keys:  cfg.Former.keysOf(j.Issuer.URL, discovery, j.Issuer.CertificateAuthority, cfg.Now),
 		}
 	}
 	return a, c.errs.ToAggregate()
+}
+
+// keysOf gives those of an issuer that is reached as before, or a new set.
+func (a *Authenticator) keysOf(url, discovery, ca string, now func() time.Time) *keySet {
+	made := newKeySet(url, discovery, ca, now)
+	if a != nil && a.issuers[url] != nil {
+		if old := a.issuers[url].keys; old.discovery == made.discovery && old.ca == ca {
+			return old
+		}
+	}
+	return made
 }
 
 // registered is what decides who verifies a token, before anything in it is believed.
