@@ -41,10 +41,14 @@ func (c *controlPlane) follow(name, path string, load func(context.Context) erro
 
 // followFiles follows those that are not followed by who reads them.
 func (c *controlPlane) followFiles() error {
-	err := c.follow("encryption", c.cfg.EncryptionConfig, func(ctx context.Context) error {
+	keys := c.cfg.EncryptionConfig
+	if c.cfg.KeepEncryption {
+		keys = ""
+	}
+	err := c.follow("encryption", keys, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, keysWait)
 		defer cancel()
-		if err := c.keys.Reload(ctx, c.cfg.EncryptionConfig); err != nil {
+		if err := c.keys.Reload(ctx, keys); err != nil {
 			return err
 		}
 		c.store.Reseal()
