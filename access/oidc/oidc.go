@@ -48,6 +48,7 @@ type issuer struct {
 	audiences []string
 	keys      *keySet
 	rules     *rules
+	groups    *sources // nil: groups are not of a claim
 }
 
 // New compiles the configuration; nothing is fetched yet. The error names each field that is wrong.
@@ -76,11 +77,15 @@ func New(cfg Config) (*Authenticator, error) {
 		if j.Issuer.DiscoveryURL != nil {
 			discovery = *j.Issuer.DiscoveryURL
 		}
-		a.issuers[j.Issuer.URL] = &issuer{
+		one := &issuer{
 			url: j.Issuer.URL, audiences: j.Issuer.Audiences,
 			rules: c.rules(j, field.NewPath("jwt").Index(i)),
 			keys:  cfg.Former.keysOf(j.Issuer.URL, discovery, j.Issuer.CertificateAuthority, cfg.Now),
 		}
+		if claim := one.rules.groups.claim; claim != "" {
+			one.groups = newSources(claim, one, a.algs)
+		}
+		a.issuers[j.Issuer.URL] = one
 	}
 	return a, c.errs.ToAggregate()
 }
@@ -150,6 +155,9 @@ func (a *Authenticator) accept(ctx context.Context, from *issuer, signed *jose.J
 		return nil, fmt.Errorf("parse claims: %w", err)
 	}
 	if err := from.current(&said, a.now()); err != nil {
+		return nil, err
+	}
+	if err := from.groups.expand(ctx, payload, claims); err != nil {
 		return nil, err
 	}
 	return from.rules.person(ctx, claims)
