@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,7 +70,8 @@ type controlPlane struct {
 	fairness   *fairness.Fairness
 	started    chan struct{} // closed when what every cluster has is there
 	toBackends *pki.Renewing
-	admin      *pki.Renewing // in the administrator's kubeconfig
+	admin      *pki.Renewing                // in the administrator's kubeconfig
+	kubelet    atomic.Pointer[pki.Renewing] // of the node in this process; nil: there is none
 }
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
@@ -82,7 +84,7 @@ func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (
 	}()
 	var group errgroup.Group
 	group.Go(func() (err error) {
-		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI(), Life: cfg.CertificateLife})
+		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI(), Life: cfg.CertificateLife, Built: built()})
 		return err
 	})
 	group.Go(func() (err error) {

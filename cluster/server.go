@@ -171,6 +171,7 @@ func (c *controlPlane) startNode(ctx context.Context, group *Group, n *node, ste
 	if err != nil {
 		return err
 	}
+	c.kubelet.Store(serving)
 	if err := group.Start(ctx, Part{Name: "certificate kubelet", Run: serving.Run}); err != nil {
 		return err
 	}
