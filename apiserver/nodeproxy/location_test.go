@@ -120,17 +120,6 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-func TestIdentityStaysHere(t *testing.T) {
-	h := http.Header{
-		"Authorization": {"Bearer x"}, "X-Remote-User": {"admin"}, "Impersonate-User": {"admin"}, "Accept": {"*/*"},
-		"Sec-Websocket-Protocol": {"v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.abc"},
-	}
-	stripIdentity(h)
-	if len(h) != 2 || h.Get("Accept") == "" || h.Get("Sec-Websocket-Protocol") != "v4.channel.k8s.io" {
-		t.Errorf("left: %v", h)
-	}
-}
-
 // A backend that redirects must not lead the server's credentials elsewhere.
 func TestNoRedirectFromKubelets(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("followed") }))

@@ -19,13 +19,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/proxy"
 
+	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/apis/api"
 )
 
@@ -94,7 +94,7 @@ func (p *Proxy) Connect(w http.ResponseWriter, r *http.Request, req Request) {
 		transport = texts{transport, req}
 	}
 	out := r.Clone(r.Context())
-	stripIdentity(out.Header)
+	access.DropIdentity(out.Header)
 	// Pages get their links changed, so that they lead through this server again.
 	h := proxy.NewUpgradeAwareHandler(t.url, transport, req.Subresource == "proxy", t.upgrade, responder{p.log})
 	h.UseLocationHost = true
@@ -103,29 +103,6 @@ func (p *Proxy) Connect(w http.ResponseWriter, r *http.Request, req Request) {
 		h.FlushInterval = -1
 	}
 	h.ServeHTTP(w, out)
-}
-
-// stripIdentity removes what says who the client is: credentials are for this server alone,
-// and headers must not make the other side believe that a front proxy vouches for them.
-func stripIdentity(header http.Header) {
-	for name := range header {
-		lower := strings.ToLower(name)
-		if lower == "authorization" || strings.HasPrefix(lower, "x-remote-") || strings.HasPrefix(lower, "impersonate-") {
-			header.Del(name)
-		}
-	}
-	// A bearer token may also come as a WebSocket subprotocol.
-	var kept []string
-	for _, line := range header.Values("Sec-Websocket-Protocol") {
-		for proto := range strings.SplitSeq(line, ",") {
-			if proto = strings.TrimSpace(proto); !strings.HasPrefix(proto, "base64url.bearer.authorization.k8s.io.") {
-				kept = append(kept, proto)
-			}
-		}
-	}
-	if kept != nil {
-		header.Set("Sec-Websocket-Protocol", strings.Join(kept, ", "))
-	}
 }
 
 // responder answers for a backend that cannot be reached.
