@@ -38,8 +38,8 @@ import (
 
 // Limits of what is let in.
 const (
-	maxBody          = 3 << 20 // bytes of a request's body
-	requestTimeout   = time.Minute
+	maxBody          = 3 << 20          // bytes of a request's body
+	requestTimeout   = time.Minute      // default of Config.RequestTimeout
 	defaultWatch     = 30 * time.Minute // a watch without timeoutSeconds ends between this and twice this
 	maxGenerateTries = 8
 )
@@ -68,6 +68,9 @@ type Config struct {
 	Started <-chan struct{}
 	Log     *slog.Logger
 	Now     func() time.Time // default time.Now
+	// RequestTimeout is how long a request may take that is neither a watch nor a tunnel,
+	// the time its client takes included; default one minute.
+	RequestTimeout time.Duration
 }
 
 // Server serves the API; safe for concurrent use.
@@ -118,6 +121,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.RequestTimeout <= 0 {
+		cfg.RequestTimeout = requestTimeout
 	}
 	if cfg.Fairness == nil {
 		cfg.Fairness = fairness.New(fairness.Config{})

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/proxy"
 	"k8s.io/client-go/transport"
 
+	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/internal/turnover"
@@ -29,7 +29,7 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := r.Clone(r.Context())
-	cleanHeader(out.Header)
+	access.DropIdentity(out.Header)
 	if id := w.Header().Get(auditHeader); id != "" {
 		out.Header.Set(auditHeader, id)
 	}
@@ -64,29 +64,6 @@ func (b *backend) url(asked *url.URL) *url.URL {
 	return &url.URL{
 		Scheme: "https", Host: net.JoinHostPort(b.reference.host(), strconv.Itoa(int(b.reference.port))),
 		Path: asked.Path, RawPath: asked.RawPath, RawQuery: asked.RawQuery,
-	}
-}
-
-// cleanHeader removes what says who the client is: credentials are for this server alone,
-// and nobody but this server speaks for users.
-func cleanHeader(header http.Header) {
-	for name := range header {
-		lower := strings.ToLower(name)
-		if lower == "authorization" || strings.HasPrefix(lower, "x-remote-") || strings.HasPrefix(lower, "impersonate-") {
-			delete(header, name)
-		}
-	}
-	var kept []string
-	for _, line := range header.Values("Sec-Websocket-Protocol") {
-		for one := range strings.SplitSeq(line, ",") {
-			// A bearer token may come as a subprotocol.
-			if one = strings.TrimSpace(one); !strings.HasPrefix(one, "base64url.bearer.authorization.k8s.io.") {
-				kept = append(kept, one)
-			}
-		}
-	}
-	if kept != nil {
-		header.Set("Sec-Websocket-Protocol", strings.Join(kept, ", "))
 	}
 }
 

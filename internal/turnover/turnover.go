@@ -5,7 +5,7 @@
 // of a new http.Transport, and the former one is left to what still runs on it (watches,
 // tunnels). No request is interrupted, none is sent with a certificate about to expire.
 //
-// Used by cluster (agents), apiserver/nodeproxy and apiserver/aggregate.
+// Used by cluster (agents) and apiserver/aggregate.
 package turnover
 
 import (
