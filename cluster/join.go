@@ -58,6 +58,9 @@ func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials,
 	if err != nil {
 		return nil, err
 	}
+	if err := c.refreshCA(ctx, cfg.Server, filepath.Join(dir, "ca.crt")); err != nil {
+		log.Warn("the authority's certificate ends and there is none to follow it yet", "err", err)
+	}
 	fresh := bootstrap != nil
 	c.trust = x509.NewCertPool()
 	if !c.trust.AppendCertsFromPEM(c.ca) {
@@ -94,6 +97,20 @@ func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials,
 		return nil, fmt.Errorf("get a serving certificate: %w", err)
 	}
 	return c, nil
+}
+
+// refreshCA takes over the authority's next certificate once the one at hand is old.
+func (c *credentials) refreshCA(ctx context.Context, server, path string) error {
+	known, err := pki.DecodeCert(c.ca)
+	if err != nil || !pki.Due(known, time.Now()) {
+		return err
+	}
+	next, err := pki.RefreshCA(ctx, server, known)
+	if err != nil {
+		return err
+	}
+	c.ca = next
+	return WriteFile(path, next, 0o644)
 }
 
 // usable says whether a node that was away still has a certificate to come back with.

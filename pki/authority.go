@@ -45,7 +45,7 @@ func openAuthority(dir, name, commonName string, now func() time.Time, floor tim
 	certPath, keyPath := filepath.Join(dir, name+certSuffix), filepath.Join(dir, name+keySuffix)
 	pem, err := os.ReadFile(certPath)
 	if errors.Is(err, os.ErrNotExist) {
-		return makeAuthority(certPath, keyPath, commonName, now, floor)
+		return makeAuthority(certPath, keyPath, commonName, now().Add(-Backdate), now, floor)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read authority: %w", err)
@@ -67,11 +67,26 @@ func openAuthority(dir, name, commonName string, now func() time.Time, floor tim
 	if !key.PublicKey.Equal(cert.PublicKey) {
 		return nil, fmt.Errorf("%s: %w", certPath, ErrKeyDiffers)
 	}
+	if now().After(renewAt(cert)) && ours(cert, commonName) {
+		// The same key and name: what it has signed counts under either certificate, and so do
+		// join tokens, which know the key.
+		return makeAuthority(certPath, keyPath, commonName, cert.NotBefore, now, floor)
+	}
 	return &Authority{Cert: cert, Key: key, PEM: pem, Life: LeafLife, now: now, floor: floor}, nil
 }
 
+// ours says whether a certificate is one that makeAuthority makes; that of somebody else's
+// authority is his to renew.
+func ours(cert *x509.Certificate, commonName string) bool {
+	return cert.CheckSignatureFrom(cert) == nil && len(cert.Subject.Names) == 1 && cert.Subject.CommonName == commonName
+}
+
+// Due says whether an authority's certificate is so old that its holders should ask for the
+// next: it has one from two thirds of its life on.
+func Due(ca *x509.Certificate, now time.Time) bool { return now.After(renewAt(ca)) }
+
 // makeAuthority writes the key before the certificate: a key left alone by a crash is used again.
-func makeAuthority(certPath, keyPath, commonName string, now func() time.Time, floor time.Time) (*Authority, error) {
+func makeAuthority(certPath, keyPath, commonName string, begin time.Time, now func() time.Time, floor time.Time) (*Authority, error) {
 	key, err := loadKey(keyPath)
 	if errors.Is(err, os.ErrNotExist) {
 		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err == nil {
@@ -87,7 +102,7 @@ func makeAuthority(certPath, keyPath, commonName string, now func() time.Time, f
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: commonName}, DNSNames: []string{commonName},
-		NotBefore: now().Add(-Backdate), NotAfter: later(now(), floor).Add(CALife),
+		NotBefore: begin, NotAfter: later(now(), floor).Add(CALife),
 		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 	}

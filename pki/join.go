@@ -94,6 +94,10 @@ func draw(length int) (string, error) {
 // then it is proved that the server of this very connection holds a certificate of that CA.
 // server is https://host:port.
 func FetchCA(ctx context.Context, server string, token JoinToken) ([]byte, error) {
+	return fetchCA(ctx, server, token.Pin)
+}
+
+func fetchCA(ctx context.Context, server, pin string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	transport := &http.Transport{
@@ -122,7 +126,13 @@ func FetchCA(ctx context.Context, server string, token JoinToken) ([]byte, error
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("get cluster CA: server answers %s", resp.Status)
 	}
-	return pinned(body, token.Pin, resp.TLS)
+	return pinned(body, pin, resp.TLS)
+}
+
+// RefreshCA gets the present certificate of an authority that is known by another of the same
+// key: like FetchCA, with that key for the pin. server is https://host:port.
+func RefreshCA(ctx context.Context, server string, known *x509.Certificate) ([]byte, error) {
+	return fetchCA(ctx, server, Pin(known))
 }
 
 // pinned picks the certificate that has the pin, and checks the connection's against it.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,8 +18,10 @@ import (
 func TestClockWrongAtBoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		real := time.Now()
-		clock := time.Unix(3600, 0)
-		a, err := Open(Config{Dir: t.TempDir(), Now: func() time.Time { return clock }, Built: real.Add(-30 * 24 * time.Hour)})
+		boot := time.Unix(3600, 0)
+		var clock atomic.Pointer[time.Time]
+		clock.Store(&boot)
+		a, err := Open(Config{Dir: t.TempDir(), Now: func() time.Time { return *clock.Load() }, Built: real.Add(-30 * 24 * time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,7 +32,7 @@ func TestClockWrongAtBoot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, at := range []time.Time{clock, real, real.Add(300 * 24 * time.Hour)} {
+		for _, at := range []time.Time{boot, real, real.Add(300 * 24 * time.Hour)} {
 			if _, err := r.Current().Leaf.Verify(x509.VerifyOptions{Roots: a.CA.Trust(), DNSName: "api", CurrentTime: at}); err != nil {
 				t.Errorf("at %v: %v", at, err)
 			}
@@ -39,11 +42,21 @@ func TestClockWrongAtBoot(t *testing.T) {
 		go func() { ended <- r.Run(ctx) }()
 		time.Sleep(time.Minute)
 		first := r.Current()
-		clock = real
+		clock.Store(&real)
 		r.Look()
 		synctest.Wait()
 		if r.Current() == first || r.Current().Leaf.NotBefore.Before(real.Add(-2*Backdate)) {
 			t.Error("not issued anew when the clock was set")
+		}
+		ahead := real.Add(2 * 365 * 24 * time.Hour)
+		for _, at := range []time.Time{ahead, real} { // and back again
+			before := r.Current()
+			clock.Store(&at)
+			r.Look()
+			synctest.Wait()
+			if r.Current() == before || r.Current().Leaf.NotBefore.After(at) {
+				t.Errorf("not issued anew when the clock was set to %v", at)
+			}
 		}
 		cancel()
 		if err := <-ended; err != nil {

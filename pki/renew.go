@@ -24,7 +24,8 @@ func retry(cert *x509.Certificate) time.Duration {
 // lookAgain is the longest sleep: timers stand still while a machine is suspended.
 const lookAgain = 12 * time.Hour
 
-// Renewing holds one certificate and replaces it at two thirds of its life. Connections
+// Renewing holds one certificate and replaces it at two thirds of its life, or when the clock
+// was set back to before it began. Connections
 // made later use the new one; open ones are left alone.
 type Renewing struct {
 	current atomic.Pointer[tls.Certificate]
@@ -66,7 +67,7 @@ func (a *Authorities) RenewingFile(authority *Authority, name string, leaf Leaf,
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		log.Warn("issue certificate anew", "name", name, "reason", err)
 	}
-	if err != nil || !fits(pair.Leaf, authority, leaf) || a.now().After(renewAt(pair.Leaf)) {
+	if err != nil || !fits(pair.Leaf, authority, leaf) || a.now().After(renewAt(pair.Leaf)) || a.now().Before(pair.Leaf.NotBefore) {
 		if pair, err = issue(context.Background()); err != nil {
 			return nil, fmt.Errorf("issue %s: %w", name, err)
 		}
@@ -157,7 +158,7 @@ func (r *Renewing) Run(ctx context.Context) error {
 			timer.Stop()
 		case <-timer.C:
 		}
-		if wait = renewAt(r.Current().Leaf).Sub(r.now()); wait > 0 {
+		if wait = renewAt(r.Current().Leaf).Sub(r.now()); wait > 0 && !r.now().Before(r.Current().Leaf.NotBefore) {
 			wait = max(wait, retry(r.Current().Leaf)) // not yet, or the clock was set back
 			continue
 		}
