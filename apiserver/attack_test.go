@@ -112,6 +112,29 @@ func TestAttackPaths(t *testing.T) {
 	}
 }
 
+// Who may read what lies below a path reads nothing else by climbing out of it.
+func TestAttackClimbingPaths(t *testing.T) {
+	h := edited(t, func(c *apiserver.Config) {
+		c.Paths = map[string]http.Handler{"/debug/pprof/": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hush") })}
+	})
+	h.rules.set(func(a *access.Attributes) bool {
+		return !a.Resource && (strings.HasPrefix(a.Path, "/api/") || strings.HasPrefix(a.Path, "/openapi/") || strings.HasPrefix(a.Path, "/healthz/"))
+	})
+	for _, under := range []string{"/api/", "/openapi/", "/healthz/", "/api/v1/", "/openapi/v3/"} {
+		for _, up := range []string{"..", "../..", "%2e%2e", "%2e%2e/%2e%2e", ".", "", "..%2f..", "%2e%2e%5c"} {
+			for _, to := range []string{"/debug/pprof/", "/debug/pprof/heap", "/metrics", "/version", "/debug/api_priority_and_fairness/dump_priority_levels"} {
+				code, body := h.raw(t, "eve", "GET "+under+up+to)
+				if code == http.StatusOK || code >= 500 || strings.Contains(body, "hush") {
+					t.Errorf("%s: %d %.100s", under+up+to, code, body)
+				}
+			}
+		}
+	}
+	if code, body := h.raw(t, "root", "GET /debug/pprof/"); code != http.StatusOK || body != "hush" {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
 // Two readers of one byte stream must not disagree where a request ends (CVE-2019-16276).
 func TestAttackSmuggling(t *testing.T) {
 	h := newHouse(t)
