@@ -217,6 +217,36 @@ func TestAttackSlowClients(t *testing.T) {
 	}
 }
 
+// Who watches and does not take what he is sent is disconnected, and what waited for him is let go.
+func TestAttackSlowWatcher(t *testing.T) {
+	h := edited(t, func(c *apiserver.Config) { c.RequestTimeout = 3 * time.Second })
+	conn, _ := h.connect(t)
+	fmt.Fprintf(conn, "GET %s?watch=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer root\r\n\r\n", maps)
+	watches := func(n int) bool {
+		return strings.Contains(string(h.do("GET", "/metrics", "").body), fmt.Sprintf("resource=\"configmaps\",scope=\"namespace\",subresource=\"\",verb=\"WATCH\",version=\"v1\"} %d\n", n))
+	}
+	for i := 0; !watches(1); i++ {
+		if i > 1000 {
+			t.Fatal("the watch never begins")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	large := strings.Repeat("x", 900<<10)
+	for i := range 20 { // more than what the sockets hold
+		h.do("POST", maps, fmt.Sprintf(`{"metadata":{"name":"l%d"},"data":{"k":%q}}`, i, large))
+	}
+	for i := range historyLength + 10 {
+		h.do("POST", maps, fmt.Sprintf(`{"metadata":{"name":"s%d"}}`, i))
+	}
+	begun := time.Now()
+	for !watches(0) {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("the watch goes on")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 // awaitPlaces waits until requests hold n seats of the level that root's requests are in.
 func (h *house) awaitPlaces(t *testing.T, n int) {
 	t.Helper()
