@@ -112,6 +112,29 @@ func TestAttackPaths(t *testing.T) {
 	}
 }
 
+// Who may read what lies below a path reads nothing else by climbing out of it.
+func TestAttackClimbingPaths(t *testing.T) {
+	h := edited(t, func(c *apiserver.Config) {
+		c.Paths = map[string]http.Handler{"/debug/pprof/": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hush") })}
+	})
+	h.rules.set(func(a *access.Attributes) bool {
+		return !a.Resource && (strings.HasPrefix(a.Path, "/api/") || strings.HasPrefix(a.Path, "/openapi/") || strings.HasPrefix(a.Path, "/healthz/"))
+	})
+	for _, under := range []string{"/api/", "/openapi/", "/healthz/", "/api/v1/", "/openapi/v3/"} {
+		for _, up := range []string{"..", "../..", "%2e%2e", "%2e%2e/%2e%2e", ".", "", "..%2f..", "%2e%2e%5c"} {
+			for _, to := range []string{"/debug/pprof/", "/debug/pprof/heap", "/metrics", "/version", "/debug/api_priority_and_fairness/dump_priority_levels"} {
+				code, body := h.raw(t, "eve", "GET "+under+up+to)
+				if code == http.StatusOK || code >= 500 || strings.Contains(body, "hush") {
+					t.Errorf("%s: %d %.100s", under+up+to, code, body)
+				}
+			}
+		}
+	}
+	if code, body := h.raw(t, "root", "GET /debug/pprof/"); code != http.StatusOK || body != "hush" {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
 // Two readers of one byte stream must not disagree where a request ends (CVE-2019-16276).
 func TestAttackSmuggling(t *testing.T) {
 	h := newHouse(t)
@@ -191,6 +214,36 @@ func TestAttackSlowClients(t *testing.T) {
 			t.Errorf("%q held a place for %s", query, took)
 		}
 		_ = conn.Close()
+	}
+}
+
+// Who watches and does not take what he is sent is disconnected, and what waited for him is let go.
+func TestAttackSlowWatcher(t *testing.T) {
+	h := edited(t, func(c *apiserver.Config) { c.RequestTimeout = 3 * time.Second })
+	conn, _ := h.connect(t)
+	fmt.Fprintf(conn, "GET %s?watch=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer root\r\n\r\n", maps)
+	watches := func(n int) bool {
+		return strings.Contains(string(h.do("GET", "/metrics", "").body), fmt.Sprintf("resource=\"configmaps\",scope=\"namespace\",subresource=\"\",verb=\"WATCH\",version=\"v1\"} %d\n", n))
+	}
+	for i := 0; !watches(1); i++ {
+		if i > 1000 {
+			t.Fatal("the watch never begins")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	large := strings.Repeat("x", 900<<10)
+	for i := range 20 { // more than what the sockets hold
+		h.do("POST", maps, fmt.Sprintf(`{"metadata":{"name":"l%d"},"data":{"k":%q}}`, i, large))
+	}
+	for i := range historyLength + 10 {
+		h.do("POST", maps, fmt.Sprintf(`{"metadata":{"name":"s%d"}}`, i))
+	}
+	begun := time.Now()
+	for !watches(0) {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("the watch goes on")
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 

@@ -46,6 +46,7 @@ func (r *request) watch() error {
 	stopGone := context.AfterFunc(r.kind.present, cancel)
 	defer stopGone()
 	defer r.within(ctx)()
+	opts.Slow = cancel // also while a write waits for the client
 	w, err := r.kind.collection.Watch(ctx, opts)
 	if errors.Is(err, store.ErrCompacted) {
 		return r.streamError(tooOld(strconv.FormatInt(opts.Since, 10), r.s.cfg.Store.Revision()))

@@ -290,17 +290,11 @@ func (c *controlPlane) listen() (net.Listener, error) {
 
 // serve answers on the listener until ctx ends, then lets requests finish for a moment.
 func (c *controlPlane) serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler: c.sessions.Handler(c.server.Handler()), ConnContext: c.sessions.Context, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		TLSConfig: &tls.Config{
-			GetCertificate: c.serving.GetCertificate, ClientAuth: tls.RequestClientCert,
-			NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12,
-		},
-		ErrorLog: slog.NewLogLogger(c.log.With("part", "https").Handler(), slog.LevelDebug),
-	}
-	if err := gatherAnswers(srv); err != nil {
+	srv, err := front(c.sessions.Handler(c.server.Handler()), c.serving.GetCertificate, c.log)
+	if err != nil {
 		return err
 	}
+	srv.ConnContext = c.sessions.Context
 	failed := make(chan error, 1)
 	go func() { failed <- srv.ServeTLS(c.sessions.Listener(l), "", "") }()
 	select {
@@ -317,9 +311,31 @@ func (c *controlPlane) serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
+// Limits of what a connection costs before anybody knows whose it is.
+const (
+	headerTime  = 10 * time.Second // for the headers of a request
+	idleTime    = 2 * time.Minute  // of a connection between requests
+	maxHeader   = 64 << 10         // bytes of all headers of a request
+	maxRequests = 250              // at once on one connection
+)
+
+// front is the server of the API's port. Certificates are asked for and judged later; the
+// names in its own are the configuration's, whatever a client calls it.
+func front(h http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), log *slog.Logger) (*http.Server, error) {
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		TLSConfig: &tls.Config{
+			GetCertificate: certificate, ClientAuth: tls.RequestClientCert,
+			NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12,
+		},
+		ErrorLog: slog.NewLogLogger(log.With("part", "https").Handler(), slog.LevelDebug),
+	}
+	return srv, gatherAnswers(srv)
+}
+
 // gatherAnswers has HTTP/2 connections that are busy sent in larger pieces.
 func gatherAnswers(srv *http.Server) error {
-	h2 := &http2.Server{MaxConcurrentStreams: 250}
+	h2 := &http2.Server{MaxConcurrentStreams: maxRequests}
 	if err := http2.ConfigureServer(srv, h2); err != nil {
 		return fmt.Errorf("configure HTTP/2: %w", err)
 	}
