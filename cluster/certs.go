@@ -58,6 +58,21 @@ func RotateCertificates(p *Place) error {
 	return nil
 }
 
+// startAdmin writes the administrator's kubeconfig, and has it written anew in time.
+func (c *controlPlane) startAdmin(ctx context.Context, group *Group) error {
+	first, err := c.writeKubeconfig(ctx)
+	if err != nil {
+		return err
+	}
+	if c.admin, err = pki.NewRenewing(first, c.writeKubeconfig, nil, c.log); err != nil {
+		return err
+	}
+	if err := group.Start(ctx, Part{Name: "certificate admin", Run: c.admin.Run}); err != nil {
+		return err
+	}
+	return group.Start(ctx, Part{Name: "rotation", Run: c.rotate})
+}
+
 // rotate renews the server's certificates whenever the process is told to (SIGHUP).
 func (c *controlPlane) rotate(ctx context.Context) error {
 	told := make(chan os.Signal, 1)
@@ -69,11 +84,8 @@ func (c *controlPlane) rotate(ctx context.Context) error {
 			return nil
 		case <-told:
 		}
-		for _, r := range []*pki.Renewing{c.serving, c.toNodes, c.toBackends} {
+		for _, r := range []*pki.Renewing{c.serving, c.toNodes, c.toBackends, c.admin} {
 			r.Renew()
-		}
-		if err := c.writeKubeconfig(); err != nil {
-			c.log.Error("write the administrator's kubeconfig", "error", err)
 		}
 	}
 }

@@ -31,6 +31,7 @@ type ServerConfig struct {
 	Access           AccessConfig
 	EncryptionConfig string // file of the keys that seal objects in etcd; empty: made at the first start
 	Audit            AuditConfig
+	CertificateLife  time.Duration // of the certificates that the cluster makes; default pki.LeafLife
 
 	// Node makes this process a node too.
 	Node       bool

@@ -25,6 +25,7 @@ import (
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/access/audit"
+	"github.com/proa-dev/proa/access/sessions"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
@@ -47,22 +48,25 @@ const issuer = "https://kubernetes.default.svc.cluster.local"
 
 // controlPlane is the API with everything below it.
 type controlPlane struct {
-	cfg     *ServerConfig
-	log     *slog.Logger
-	store   *store.Store
-	keys    *seal.Keys // that seal objects in etcd
-	audit   *audit.Log // nil: none
-	pki     *pki.Authorities
-	rbac    *access.RBAC
-	server  *apiserver.Server
-	custom  *custom.Definitions
-	serving *pki.Renewing
-	toNodes *pki.Renewing
+	cfg      *ServerConfig
+	log      *slog.Logger
+	store    *store.Store
+	keys     *seal.Keys // that seal objects in etcd
+	audit    *audit.Log // nil: none
+	pki      *pki.Authorities
+	identity *access.Identity
+	sessions *sessions.Sessions // who is connected
+	rbac     *access.RBAC
+	server   *apiserver.Server
+	custom   *custom.Definitions
+	serving  *pki.Renewing
+	toNodes  *pki.Renewing
 
 	aggregator *aggregate.Aggregator
 	fairness   *fairness.Fairness
 	started    chan struct{} // closed when what every cluster has is there
 	toBackends *pki.Renewing
+	admin      *pki.Renewing // in the administrator's kubeconfig
 }
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
@@ -75,7 +79,7 @@ func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (
 	}()
 	var group errgroup.Group
 	group.Go(func() (err error) {
-		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI()})
+		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI(), Life: cfg.CertificateLife})
 		return err
 	})
 	group.Go(func() (err error) {
@@ -132,6 +136,7 @@ func (c *controlPlane) assemble() error {
 	if err != nil {
 		return err
 	}
+	c.identity, c.sessions = identity, sessions.New()
 	oidc, err := identity.Tokens.Discovery()
 	if err != nil {
 		return err
@@ -276,12 +281,13 @@ func (c *controlPlane) listen() (net.Listener, error) {
 
 // serve answers on the listener until ctx ends, then lets requests finish for a moment.
 func (c *controlPlane) serve(ctx context.Context, l net.Listener) error {
-	srv, err := front(c.server.Handler(), c.serving.GetCertificate, c.log)
+	srv, err := front(c.sessions.Handler(c.server.Handler()), c.serving.GetCertificate, c.log)
 	if err != nil {
 		return err
 	}
+	srv.ConnContext = c.sessions.Context
 	failed := make(chan error, 1)
-	go func() { failed <- srv.ServeTLS(l, "", "") }()
+	go func() { failed <- srv.ServeTLS(c.sessions.Listener(l), "", "") }()
 	select {
 	case err := <-failed:
 		return err
@@ -349,14 +355,14 @@ func (c *controlPlane) local(user string, groups ...string) *rest.Config {
 	}
 }
 
-// writeKubeconfig gives the administrator his way in.
-func (c *controlPlane) writeKubeconfig() error {
-	cert, key, err := c.pki.CA.Issue(pki.Leaf{CommonName: "kubernetes-admin", Organizations: []string{"system:masters"}, Client: true})
+// writeKubeconfig gives the administrator his way in: a kubeconfig with a certificate of its own.
+func (c *controlPlane) writeKubeconfig(context.Context) (*tls.Certificate, error) {
+	cert, key, err := c.pki.CA.Issue(pki.Leaf{CommonName: adminName, Organizations: []string{"system:masters"}, Client: true})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.MkdirAll(c.cfg.Place.Roots.Config, 0o755); err != nil {
-		return err
+		return nil, err
 	}
 	host := c.cfg.AdvertiseAddress
 	if c.cfg.BindAddress.IsLoopback() {
@@ -366,8 +372,13 @@ func (c *controlPlane) writeKubeconfig() error {
 	if c.cfg.Place.Name != DefaultName {
 		name = "proa-" + c.cfg.Place.Name
 	}
-	return pki.Kubeconfig{
+	err = pki.Kubeconfig{
 		Cluster: name, User: "admin", CA: c.pki.CA.PEM, Cert: cert, Key: key,
 		Server: "https://" + net.JoinHostPort(host.String(), strconv.Itoa(c.cfg.HTTPSPort)),
 	}.Write(c.cfg.Place.Kubeconfig())
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	return &pair, err
 }

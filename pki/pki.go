@@ -24,7 +24,7 @@ import (
 const (
 	CALife   = 10 * 365 * 24 * time.Hour
 	LeafLife = 365 * 24 * time.Hour
-	Backdate = time.Hour
+	Backdate = time.Hour // at most; see Authority.Span
 )
 
 // Names of the files in a cluster's pki folder.
@@ -57,14 +57,18 @@ type Authorities struct {
 
 // Config is what Open needs.
 type Config struct {
-	Dir string           // folder of the files; made with mode 0700
-	Now func() time.Time // default time.Now
+	Dir  string           // folder of the files; made with mode 0700
+	Life time.Duration    // of certificates that name none; default LeafLife
+	Now  func() time.Time // default time.Now
 }
 
 // Open loads the authorities of a cluster, and makes those that do not exist yet.
 func Open(cfg Config) (*Authorities, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Life <= 0 {
+		cfg.Life = LeafLife
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make folder of certificates: %w", err)
@@ -77,6 +81,7 @@ func Open(cfg Config) (*Authorities, error) {
 	if a.FrontProxy, err = openAuthority(cfg.Dir, FrontProxyCAFile, frontProxyCommonName, cfg.Now); err != nil {
 		return nil, err
 	}
+	a.CA.Life, a.FrontProxy.Life = cfg.Life, cfg.Life
 	if a.ServiceAccounts, err = openSigningKey(cfg.Dir); err != nil {
 		return nil, err
 	}

@@ -13,8 +13,13 @@ import (
 	"time"
 )
 
-// Retry is how long Renewing waits after it could not renew.
+// Retry is how long Renewing waits after it could not renew; less for short lives.
 const Retry = time.Minute
+
+// retry leaves time for a dozen tries within the last third of a life.
+func retry(cert *x509.Certificate) time.Duration {
+	return min(Retry, max(cert.NotAfter.Sub(cert.NotBefore)/40, 50*time.Millisecond))
+}
 
 // lookAgain is the longest sleep: timers stand still while a machine is suspended.
 const lookAgain = 12 * time.Hour
@@ -142,7 +147,7 @@ func (r *Renewing) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		if wait = renewAt(r.Current().Leaf).Sub(r.now()); wait > 0 {
-			wait = max(wait, Retry) // not yet, or the clock was set back
+			wait = max(wait, retry(r.Current().Leaf)) // not yet, or the clock was set back
 			continue
 		}
 		wait = r.renew(ctx)
@@ -156,9 +161,9 @@ func (r *Renewing) renew(ctx context.Context) time.Duration {
 	}
 	if err != nil {
 		r.log.Error("renew certificate", "subject", r.Current().Leaf.Subject, "expires", r.Current().Leaf.NotAfter, "error", err)
-		return Retry
+		return retry(r.Current().Leaf)
 	}
 	leaf := r.Current().Leaf
 	r.log.Info("renewed certificate", "subject", leaf.Subject, "expires", leaf.NotAfter)
-	return max(renewAt(leaf).Sub(r.now()), Retry)
+	return max(renewAt(leaf).Sub(r.now()), retry(leaf))
 }

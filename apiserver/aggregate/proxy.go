@@ -17,6 +17,7 @@ import (
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/internal/turnover"
 )
 
 // ServeHTTP sends a request on as the user in its context. Nothing is tunnelled unless the
@@ -73,7 +74,7 @@ func speakFor(r *http.Request, u *api.User) {
 
 // speaker names the user in each request, behind everything that removes headers.
 type speaker struct {
-	next *http.Transport
+	next *turnover.Transport
 	user *api.User
 }
 
