@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
@@ -59,6 +60,7 @@ type Config struct {
 	Fairness      *fairness.Fairness      // default: one with what every cluster has
 	Paths         map[string]http.Handler // further paths, by prefix ("/openid/", "/metrics"), authorized as such
 	Open          map[string]http.Handler // paths that need no identity ("/cacerts")
+	Metrics       []prometheus.Collector  // further ones of /metrics
 	Version       version.Info
 	Ready         []Check // of /readyz, beside those of the server itself
 	// Started is closed once what every cluster has is there; until then the server is neither
@@ -129,7 +131,9 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
 		fairness: cfg.Fairness,
-		metrics:  metrics.New(metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Audit(cfg.Audit), metrics.Build(cfg.Version)),
+		metrics: metrics.New(append([]prometheus.Collector{
+			metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Audit(cfg.Audit), metrics.Build(cfg.Version),
+		}, cfg.Metrics...)...),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	var err error

@@ -19,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/internal/clockstep"
 	"github.com/proa-dev/proa/internal/turnover"
 )
 
@@ -77,6 +78,9 @@ func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Pro
 	for _, p := range []Part{
 		{Name: "client certificate", Run: creds.client.Run},
 		{Name: "serving certificate", Run: creds.serving.Run},
+		{Name: "clock", Run: func(ctx context.Context) error {
+			return clockstep.Follow(ctx, func() { creds.client.Look(); creds.serving.Look() })
+		}},
 	} {
 		if err := group.Start(ctx, p); err != nil {
 			return err

@@ -13,8 +13,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -38,6 +40,7 @@ import (
 	"github.com/proa-dev/proa/apiserver/gather"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
+	"github.com/proa-dev/proa/internal/reload"
 	"github.com/proa-dev/proa/pki"
 	"github.com/proa-dev/proa/store"
 	"github.com/proa-dev/proa/store/seal"
@@ -51,8 +54,9 @@ type controlPlane struct {
 	cfg      *ServerConfig
 	log      *slog.Logger
 	store    *store.Store
-	keys     *seal.Keys // that seal objects in etcd
-	audit    *audit.Log // nil: none
+	keys     *seal.Keys     // that seal objects in etcd
+	audit    *audit.Log     // nil: none
+	files    []*reload.File // of the configuration, that may change
 	pki      *pki.Authorities
 	identity *access.Identity
 	sessions *sessions.Sessions // who is connected
@@ -66,7 +70,8 @@ type controlPlane struct {
 	fairness   *fairness.Fairness
 	started    chan struct{} // closed when what every cluster has is there
 	toBackends *pki.Renewing
-	admin      *pki.Renewing // in the administrator's kubeconfig
+	admin      *pki.Renewing                // in the administrator's kubeconfig
+	kubelet    atomic.Pointer[pki.Renewing] // of the node in this process; nil: there is none
 }
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
@@ -79,7 +84,7 @@ func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (
 	}()
 	var group errgroup.Group
 	group.Go(func() (err error) {
-		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI(), Life: cfg.CertificateLife})
+		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI(), Life: cfg.CertificateLife, Built: built()})
 		return err
 	})
 	group.Go(func() (err error) {
@@ -129,7 +134,7 @@ func (c *controlPlane) assemble() error {
 		Reader: reader, ClientCA: c.pki.CA.Trust(), FrontProxyCA: c.pki.FrontProxy.Trust(),
 		Signer: c.pki.ServiceAccounts, Verifiers: c.pki.Verifiers, Issuer: issuer, Log: c.log,
 	}
-	if err := c.cfg.Access.authenticators(&who); err != nil {
+	if err := c.cfg.Access.authenticators(&who, c.follow); err != nil {
 		return err
 	}
 	identity, err := access.New(who)
@@ -142,7 +147,7 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	c.rbac = access.NewRBAC(reader)
-	authorizer, err := c.cfg.Access.authorizer(reader, c.rbac)
+	authorizer, err := c.cfg.Access.authorizer(reader, c.rbac, c.follow)
 	if err != nil {
 		return err
 	}
@@ -163,6 +168,9 @@ func (c *controlPlane) assemble() error {
 	if c.audit, err = c.cfg.Audit.open(c.log.With("part", "audit")); err != nil {
 		return err
 	}
+	if err := c.followFiles(); err != nil {
+		return err
+	}
 	c.fairness, c.started = fairness.New(fairness.Config{}), make(chan struct{})
 	c.server, err = apiserver.New(apiserver.Config{
 		Fairness: c.fairness, Started: c.started, Audit: c.audit,
@@ -178,6 +186,7 @@ func (c *controlPlane) assemble() error {
 			encryptionPath:  http.HandlerFunc(c.serveEncryption), rotatePath: http.HandlerFunc(c.serveEncryption),
 		},
 		Open:    map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
+		Metrics: []prometheus.Collector{reload.Collector(c.files...)},
 		Version: Version(), Log: c.log.With("part", "apiserver"),
 	})
 	if err != nil {

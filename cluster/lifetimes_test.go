@@ -2,9 +2,13 @@ package cluster
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -340,12 +344,20 @@ func TestNodeComesBackWithAToken(t *testing.T) {
 
 func expired(t *testing.T, c *house) (cert, key []byte) {
 	t.Helper()
-	past, err := pki.Open(pki.Config{Dir: c.cfg.Place.PKI(), Now: func() time.Time { return time.Now().Add(-2 * pki.LeafLife) }})
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cert, key, err = past.CA.Issue(pki.Leaf{CommonName: "system:node:away", Organizations: []string{"system:nodes"}, Client: true}); err != nil {
+	cert, err = c.pki.CA.SignTemplate(&x509.Certificate{
+		Subject: subject("system:node:away"), NotBefore: time.Now().Add(-2 * pki.LeafLife), NotAfter: time.Now().Add(-pki.LeafLife),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, &private.PublicKey)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return cert, key
+	der, err := x509.MarshalECPrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
 }

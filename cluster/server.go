@@ -135,6 +135,9 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 	if err := aggregate.PublishTrust(ctx, client, c.pki.CA.PEM, c.pki.FrontProxy.PEM); err != nil {
 		return err
 	}
+	if err := c.startFiles(ctx, group); err != nil {
+		return err
+	}
 	close(c.started)
 	if err := group.Start(ctx, Part{Name: "aggregation", Run: c.aggregator.Run}); err != nil {
 		return err
@@ -168,6 +171,7 @@ func (c *controlPlane) startNode(ctx context.Context, group *Group, n *node, ste
 	if err != nil {
 		return err
 	}
+	c.kubelet.Store(serving)
 	if err := group.Start(ctx, Part{Name: "certificate kubelet", Run: serving.Run}); err != nil {
 		return err
 	}

@@ -26,6 +26,8 @@ type Authority struct {
 	PEM  []byte        // Cert
 	Life time.Duration // of leaves that name none
 	now  func() time.Time
+
+	floor time.Time // it is not earlier, whatever the clock says
 }
 
 // Leaf says what a certificate is for.
@@ -39,11 +41,11 @@ type Leaf struct {
 	Life          time.Duration // default the authority's Life; never beyond the authority's own end
 }
 
-func openAuthority(dir, name, commonName string, now func() time.Time) (*Authority, error) {
+func openAuthority(dir, name, commonName string, now func() time.Time, floor time.Time) (*Authority, error) {
 	certPath, keyPath := filepath.Join(dir, name+certSuffix), filepath.Join(dir, name+keySuffix)
 	pem, err := os.ReadFile(certPath)
 	if errors.Is(err, os.ErrNotExist) {
-		return makeAuthority(certPath, keyPath, commonName, now)
+		return makeAuthority(certPath, keyPath, commonName, now, floor)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read authority: %w", err)
@@ -65,11 +67,11 @@ func openAuthority(dir, name, commonName string, now func() time.Time) (*Authori
 	if !key.PublicKey.Equal(cert.PublicKey) {
 		return nil, fmt.Errorf("%s: %w", certPath, ErrKeyDiffers)
 	}
-	return &Authority{Cert: cert, Key: key, PEM: pem, Life: LeafLife, now: now}, nil
+	return &Authority{Cert: cert, Key: key, PEM: pem, Life: LeafLife, now: now, floor: floor}, nil
 }
 
 // makeAuthority writes the key before the certificate: a key left alone by a crash is used again.
-func makeAuthority(certPath, keyPath, commonName string, now func() time.Time) (*Authority, error) {
+func makeAuthority(certPath, keyPath, commonName string, now func() time.Time, floor time.Time) (*Authority, error) {
 	key, err := loadKey(keyPath)
 	if errors.Is(err, os.ErrNotExist) {
 		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err == nil {
@@ -85,7 +87,7 @@ func makeAuthority(certPath, keyPath, commonName string, now func() time.Time) (
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: commonName}, DNSNames: []string{commonName},
-		NotBefore: now().Add(-Backdate), NotAfter: now().Add(CALife),
+		NotBefore: now().Add(-Backdate), NotAfter: later(now(), floor).Add(CALife),
 		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 	}
@@ -98,7 +100,7 @@ func makeAuthority(certPath, keyPath, commonName string, now func() time.Time) (
 		return nil, fmt.Errorf("read back authority: %w", err)
 	}
 	pem := EncodeCert(der)
-	return &Authority{Cert: cert, Key: key, PEM: pem, Life: LeafLife, now: now}, writeFile(certPath, pem, 0o644)
+	return &Authority{Cert: cert, Key: key, PEM: pem, Life: LeafLife, now: now, floor: floor}, writeFile(certPath, pem, 0o644)
 }
 
 // Issue makes a new key and a certificate for it.
@@ -158,11 +160,18 @@ func (a *Authority) Span(life time.Duration) (begin, end time.Time) {
 		life = a.Life
 	}
 	now := a.now()
-	end = now.Add(life)
+	end = later(now, a.floor).Add(life)
 	if end.After(a.Cert.NotAfter) {
 		end = a.Cert.NotAfter
 	}
 	return now.Add(-min(Backdate, life/8)), end
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // SignTemplate signs what the caller decided on, for certificate signing requests. A

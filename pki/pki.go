@@ -53,6 +53,7 @@ type Authorities struct {
 	ServiceAccounts *ecdsa.PrivateKey  // signs service account tokens
 	Verifiers       []*ecdsa.PublicKey // accepted for service account tokens, ServiceAccounts' first
 	now             func() time.Time
+	floor           time.Time // it is not earlier, whatever the clock says
 }
 
 // Config is what Open needs.
@@ -60,6 +61,8 @@ type Config struct {
 	Dir  string           // folder of the files; made with mode 0700
 	Life time.Duration    // of certificates that name none; default LeafLife
 	Now  func() time.Time // default time.Now
+	// Built is when this program was made: a clock that says less is wrong. Zero: not known.
+	Built time.Time
 }
 
 // Open loads the authorities of a cluster, and makes those that do not exist yet.
@@ -75,10 +78,16 @@ func Open(cfg Config) (*Authorities, error) {
 	}
 	a := &Authorities{Dir: cfg.Dir, now: cfg.Now}
 	var err error
-	if a.CA, err = openAuthority(cfg.Dir, CAFile, defaultCommonName, cfg.Now); err != nil {
+	if a.floor, err = lastSeen(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if a.FrontProxy, err = openAuthority(cfg.Dir, FrontProxyCAFile, frontProxyCommonName, cfg.Now); err != nil {
+	if cfg.Built.After(a.floor) {
+		a.floor = cfg.Built
+	}
+	if a.CA, err = openAuthority(cfg.Dir, CAFile, defaultCommonName, cfg.Now, a.floor); err != nil {
+		return nil, err
+	}
+	if a.FrontProxy, err = openAuthority(cfg.Dir, FrontProxyCAFile, frontProxyCommonName, cfg.Now, a.floor); err != nil {
 		return nil, err
 	}
 	a.CA.Life, a.FrontProxy.Life = cfg.Life, cfg.Life

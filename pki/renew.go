@@ -29,6 +29,7 @@ const lookAgain = 12 * time.Hour
 type Renewing struct {
 	current atomic.Pointer[tls.Certificate]
 	asked   chan struct{}
+	look    chan struct{}
 	issue   func(context.Context) (*tls.Certificate, error)
 	now     func() time.Time
 	log     *slog.Logger
@@ -39,7 +40,7 @@ func NewRenewing(first *tls.Certificate, issue func(context.Context) (*tls.Certi
 	if now == nil {
 		now = time.Now
 	}
-	r := &Renewing{issue: issue, now: now, log: log, asked: make(chan struct{}, 1)}
+	r := &Renewing{issue: issue, now: now, log: log, asked: make(chan struct{}, 1), look: make(chan struct{}, 1)}
 	return r, r.set(first)
 }
 
@@ -131,6 +132,14 @@ func (r *Renewing) Renew() {
 	}
 }
 
+// Look has Run look at the clock, which was set: timers do not notice.
+func (r *Renewing) Look() {
+	select {
+	case r.look <- struct{}{}:
+	default: // it will look
+	}
+}
+
 // Run renews until ctx ends.
 func (r *Renewing) Run(ctx context.Context) error {
 	wait := renewAt(r.Current().Leaf).Sub(r.now())
@@ -144,6 +153,8 @@ func (r *Renewing) Run(ctx context.Context) error {
 			timer.Stop()
 			wait = r.renew(ctx)
 			continue
+		case <-r.look:
+			timer.Stop()
 		case <-timer.C:
 		}
 		if wait = renewAt(r.Current().Leaf).Sub(r.now()); wait > 0 {
