@@ -17,6 +17,7 @@ import (
 
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/internal/csr"
 	"github.com/proa-dev/proa/pki"
 )
 
@@ -36,16 +37,16 @@ var keyUsages = map[certificatesv1.KeyUsage]x509.KeyUsage{
 
 // Sign answers the certificate (PEM) for a request (DER).
 func (s signer) Sign(request []byte, usages []string, life time.Duration) ([]byte, error) {
-	csr, err := x509.ParseCertificateRequest(request)
+	asked, err := x509.ParseCertificateRequest(request)
 	if err != nil {
 		return nil, fmt.Errorf("parse certificate request: %w", err)
 	}
-	if err := csr.CheckSignature(); err != nil {
+	if err := csr.Verify(asked); err != nil {
 		return nil, fmt.Errorf("check certificate request: %w", err)
 	}
 	begin, end := s.authority.Span(life)
 	template := &x509.Certificate{
-		Subject: csr.Subject, DNSNames: csr.DNSNames, IPAddresses: csr.IPAddresses, EmailAddresses: csr.EmailAddresses, URIs: csr.URIs,
+		Subject: asked.Subject, DNSNames: asked.DNSNames, IPAddresses: asked.IPAddresses, EmailAddresses: asked.EmailAddresses, URIs: asked.URIs,
 		NotBefore: begin, NotAfter: end, BasicConstraintsValid: true,
 	}
 	for usage, bit := range keyUsages {
@@ -59,11 +60,11 @@ func (s signer) Sign(request []byte, usages []string, life time.Duration) ([]byt
 	if slices.Contains(usages, string(certificatesv1.UsageServerAuth)) {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
-	cert, err := s.authority.SignTemplate(template, csr.PublicKey)
+	cert, err := s.authority.SignTemplate(template, asked.PublicKey)
 	if err != nil {
 		return nil, err
 	}
-	return cert, s.welcome(csr.Subject.CommonName, cert)
+	return cert, s.welcome(asked.Subject.CommonName, cert)
 }
 
 // welcome lets a certificate count that is signed for a node which was deleted earlier.

@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/internal/check"
+	"github.com/proa-dev/proa/internal/csr"
 )
 
 const (
@@ -91,7 +92,7 @@ func validateStub(raw []byte, at *field.Path) field.ErrorList {
 	default:
 		return bad(field.OmitValueType{}, "unknown public key type; supported types are Ed25519, ECDSA, and RSA")
 	}
-	if request.CheckSignature() != nil {
+	if csr.Verify(request) != nil {
 		return bad(field.OmitValueType{}, "invalid signature")
 	}
 	return nil

@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/proa-dev/proa/internal/csr"
 )
 
 const minDuration = 600 // seconds
@@ -62,7 +64,7 @@ func checkRequest(data []byte) error {
 	if err != nil {
 		return err
 	}
-	return parsed.CheckSignature()
+	return csr.Verify(parsed)
 }
 
 // validateSignerName wants domain/path, as example.com/my-signer.

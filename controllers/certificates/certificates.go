@@ -23,6 +23,7 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/csr"
 )
 
 // Lives of certificates.
@@ -171,7 +172,7 @@ func parse(request []byte) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x, x.CheckSignature()
+	return x, csr.Verify(x)
 }
 
 // How long requests stay, by what became of them.

@@ -36,7 +36,7 @@ func (s *signs) Sign(_ []byte, _ []string, life time.Duration) ([]byte, error) {
 	return []byte("signed"), nil
 }
 
-func csr(t *testing.T, name, signer, user string, x x509.CertificateRequest, usages ...certificatesv1.KeyUsage) *certificatesv1.CertificateSigningRequest {
+func requestOf(t *testing.T, name, signer, user string, x x509.CertificateRequest, usages ...certificatesv1.KeyUsage) *certificatesv1.CertificateSigningRequest {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestRequests(t *testing.T) {
 			return true, r, nil
 		})
 		for _, c := range cases {
-			r := csr(t, c.name, c.signer, c.user, c.x, c.usages...)
+			r := requestOf(t, c.name, c.signer, c.user, c.x, c.usages...)
 			if c.approved {
 				r.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: certificatesv1.CertificateApproved, LastUpdateTime: metav1.Now()}}
 			}
