@@ -1,0 +1,258 @@
+package apis_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sort"
+	"strings"
+	"testing"
+
+	yaml "sigs.k8s.io/yaml/goyaml.v3"
+
+	"github.com/proa-dev/proa/apis"
+	"github.com/proa-dev/proa/apis/api"
+)
+
+// judgePath is a program of test/conformance/judge, which fills in what is expected.
+var judgePath = flag.String("judge", "", "fill in what the tables expect by this `program`")
+
+// table is all that is said of one kind: an object and what is stored of it, then cases that differ from it.
+type table struct {
+	Object any   `json:"object"`
+	Result       // of creating it
+	Cases  []row `json:"cases"`
+}
+
+// row creates the table's object with other fields, or updates it: from what it is with those of old.
+type row struct {
+	Name   string         `json:"name"` // only where the edit does not say it
+	Create map[string]any `json:"create"`
+	Old    map[string]any `json:"old"`
+	Update map[string]any `json:"update"`
+	Sub    string         `json:"sub"`
+	Apart  string         `json:"apart"` // why it is not as Kubernetes does it
+	Result
+}
+
+// Result is what is expected: errors, or what is stored beyond what was sent, and the warnings. What is
+// stored of the table's object is not repeated in its cases.
+type Result struct {
+	Errors   []string       `json:"errors"`
+	Warnings []string       `json:"warnings"`
+	Stored   map[string]any `json:"stored"`
+}
+
+// Each kind does with each object of its table what Kubernetes does.
+func TestTables(t *testing.T) {
+	upstream := judge(nil)
+	if *judgePath != "" {
+		ask, end, err := program(*judgePath)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := end(); err != nil {
+				t.Error(err)
+			}
+		}()
+		upstream = ask
+	}
+	known := map[string]bool{}
+	for _, k := range apis.Kinds() {
+		path := tablePath(k)
+		known[path] = true
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".yaml"), func(t *testing.T) {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatalf("every kind needs a table: %v", err)
+			}
+			if upstream != nil {
+				if text, err = filledIn(text, upstream); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, text, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			checkTable(t, k, text)
+		})
+	}
+	files, err := filepath.Glob("*/testdata/validation/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if !known[f] {
+			t.Errorf("%s is of no kind", f)
+		}
+	}
+}
+
+// tablePath is the file of a kind; an older version has its own.
+func tablePath(k *api.Kind) string {
+	group, _, _ := strings.Cut(k.Group, ".")
+	switch group {
+	case "":
+		group = "core"
+	case "flowcontrol", "rbac":
+	}
+	name := k.Resource.Resource
+	if k.Stored != nil && k.Stored.Group == k.Group {
+		name += "." + k.Version
+	}
+	return filepath.Join(group, "testdata", "validation", name+".yaml")
+}
+
+func checkTable(t *testing.T, k *api.Kind, text []byte) {
+	want, err := parsed(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := rulesOf(k)
+	var base Result
+	for i, r := range want.rows() {
+		result, err := r.play(want.Object, got)
+		if err != nil {
+			t.Errorf("%s: %v", r, err)
+			continue
+		}
+		if i == 0 {
+			base = result
+		} else {
+			result.Stored = beyond(result.Stored, base.Stored)
+		}
+		if r.Apart == "" {
+			differ(t, r, result)
+		}
+	}
+}
+
+func differ(t *testing.T, r row, got Result) {
+	t.Helper()
+	for _, c := range []struct {
+		what      string
+		got, want []string
+	}{{"errors", got.Errors, r.Errors}, {"warnings", got.Warnings, r.Warnings}, {"stored", lines(got.Stored), lines(r.Stored)}} {
+		if strings.Join(c.got, "\n") != strings.Join(c.want, "\n") {
+			t.Errorf("%s: %s\n  got  %s\n  want %s", r, c.what, strings.Join(c.got, "\n       "), strings.Join(c.want, "\n       "))
+		}
+	}
+}
+
+func lines(m map[string]any) []string {
+	var out []string
+	for _, k := range sortedKeys(m) {
+		text, err := json.Marshal(m[k])
+		out = append(out, fmt.Sprintf("%s: %s %v", k, text, errText(err)))
+	}
+	return out
+}
+
+func errText(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// rows are all cases, before them the object itself.
+func (t table) rows() []row {
+	return append([]row{{Name: "the object", Result: t.Result}}, t.Cases...)
+}
+
+func (r row) String() string {
+	if r.Name != "" {
+		return r.Name
+	}
+	text := strings.Join(append(lines(r.Create), lines(r.Update)...), ", ")
+	if r.Sub != "" {
+		text += " of " + r.Sub
+	}
+	if r.Old != nil {
+		text += " after " + strings.Join(lines(r.Old), ", ")
+	}
+	return text
+}
+
+// Metadata that the server makes, the same in all cases.
+var serverMeta = map[string]any{
+	"metadata.uid": "2b1f5c9e-0000-4000-8000-000000000001", "metadata.creationTimestamp": "2026-01-02T03:04:05Z",
+}
+
+// play has a judge answer one row.
+func (r row) play(object any, ask judge) (Result, error) {
+	object, err := edited(object, serverMeta)
+	if err != nil {
+		return Result{}, err
+	}
+	if r.Update == nil {
+		sent, err := edited(object, r.Create)
+		if err != nil {
+			return Result{}, err
+		}
+		return result(ask, request{Object: sent}, sent)
+	}
+	if object, err = edited(object, map[string]any{"metadata.resourceVersion": "7", "metadata.generation": float64(3)}); err != nil {
+		return Result{}, err
+	}
+	if object, err = edited(object, r.Old); err != nil {
+		return Result{}, err
+	}
+	old, err := ask(request{Object: object, DefaultsOnly: true})
+	if err != nil {
+		return Result{}, err
+	}
+	sent, err := edited(old.Object, r.Update)
+	if err != nil {
+		return Result{}, err
+	}
+	return result(ask, request{Object: sent, Old: old.Object, Sub: r.Sub}, sent)
+}
+
+func result(ask judge, r request, sent any) (Result, error) {
+	a, err := ask(r)
+	if err != nil {
+		return Result{}, err
+	}
+	if len(a.Errors) > 0 {
+		return Result{Errors: a.Errors}, nil
+	}
+	stored := map[string]any{}
+	if a.Object != nil {
+		stored = changes(sent, a.Object)
+	}
+	sort.Strings(a.Warnings)
+	return Result{Warnings: a.Warnings, Stored: stored}, nil
+}
+
+// beyond leaves out what is in base as well.
+func beyond(stored, base map[string]any) map[string]any {
+	out := map[string]any{}
+	for k, v := range stored {
+		if b, in := base[k]; !in || !reflect.DeepEqual(v, b) {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func parsed(text []byte) (table, error) {
+	var plain any
+	if err := yaml.Unmarshal(text, &plain); err != nil {
+		return table{}, err
+	}
+	asJSON, err := json.Marshal(plain)
+	if err != nil {
+		return table{}, err
+	}
+	var t table
+	reader := json.NewDecoder(bytes.NewReader(asJSON))
+	reader.DisallowUnknownFields()
+	err = reader.Decode(&t)
+	return t, err
+}
