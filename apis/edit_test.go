@@ -27,7 +27,7 @@ func edited(value any, edits map[string]any) (any, error) {
 
 func set(in any, path string, to any) (any, error) {
 	if path == "" {
-		return to, nil
+		return copied(to), nil
 	}
 	m := step.FindStringSubmatch(path)
 	if m == nil {

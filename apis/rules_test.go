@@ -212,4 +212,3 @@ func program(path string) (judge, func() error, error) {
 	}
 	return ask, func() error { return errors.Join(in.Close(), cmd.Wait()) }, nil
 }
-
