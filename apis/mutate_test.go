@@ -124,8 +124,8 @@ func (m *mutator) absent(path string, t reflect.Type, level int) {
 				m.add(path, map[string]any{k: v})
 			}
 		}
-		if t.Kind() == reflect.Slice {
-			m.add(path, []any{copied(s.([]any)[0]), copied(s.([]any)[0])})
+		if list, ok := s.([]any); ok {
+			m.add(path, []any{list[0], list[0]})
 		}
 	}
 }
