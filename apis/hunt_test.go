@@ -97,7 +97,7 @@ func (h *hunt) around(t *testing.T, r row) {
 	if object, err = edited(object, r.Update); err != nil {
 		t.Fatal(err)
 	}
-	m := mutator{}
+	m := mutator{pods: h.kind.Kind == "PodTemplate"}
 	m.walk("", reflect.PointerTo(h.kind.Type), object, 0)
 	for _, e := range m.edits {
 		status := strings.HasPrefix(e.path, "status")

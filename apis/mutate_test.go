@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -13,7 +14,10 @@ import (
 )
 
 // mutator lists edits that make an object of a type a little other.
-type mutator struct{ edits []edit }
+type mutator struct {
+	edits []edit
+	pods  bool // also what pod templates say of pods
+}
 
 type edit struct {
 	path string
@@ -52,7 +56,7 @@ func (m *mutator) walk(path string, t reflect.Type, v any, level int) {
 		m.add(path, values...)
 		return
 	}
-	if level > deepest || strings.HasPrefix(path, "metadata.managedFields") {
+	if level > deepest || strings.HasSuffix(strings.ToLower(path), "template.spec") && t == reflect.TypeFor[corev1.PodSpec]() && !m.pods {
 		return
 	}
 	switch t.Kind() {

@@ -11,8 +11,12 @@ import (
 	"os/exec"
 	"reflect"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -39,6 +43,9 @@ type judge func(request) (answer, error)
 
 // rulesOf answers as the server does, without what needs one: admission, and what is taken from pools.
 func rulesOf(k *api.Kind) judge {
+	if k.Virtual != nil {
+		return func(r request) (answer, error) { return post(k, r) }
+	}
 	return func(r request) (answer, error) {
 		obj, err := decoded(k, r.Object)
 		if err != nil {
@@ -57,6 +64,47 @@ func rulesOf(k *api.Kind) judge {
 		}
 		return update(k, obj, old, r.Sub)
 	}
+}
+
+// post asks a kind that is answered at once; the answer itself is not compared.
+func post(k *api.Kind, r request) (answer, error) {
+	obj, err := decoded(k, r.Object)
+	if err != nil {
+		return answer{}, err
+	}
+	env := &api.Env{Reviews: allows{}, Writer: writes{}}
+	_, err = k.Virtual.Do(context.Background(), env, api.Call{Namespace: obj.GetNamespace(), Name: obj.GetName()}, obj)
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return answer{}, err
+	}
+	s := status.Status()
+	if s.Reason != metav1.StatusReasonInvalid {
+		return answer{Errors: []string{s.Message}}, nil
+	}
+	var a answer
+	for _, c := range s.Details.Causes {
+		a.Errors = append(a.Errors, c.Field+": "+c.Message)
+	}
+	return a, nil
+}
+
+// allows lets everyone do everything, writes changes nothing.
+type (
+	allows struct{ api.Reviews }
+	writes struct{ api.Writer }
+)
+
+func (allows) Access(context.Context, api.User, *authorizationv1.ResourceAttributes, *authorizationv1.NonResourceAttributes) (s authorizationv1.SubjectAccessReviewStatus) {
+	return s
+}
+
+func (allows) Rules(context.Context, api.User, string) (s authorizationv1.SubjectRulesReviewStatus) {
+	return s
+}
+
+func (writes) Update(context.Context, schema.GroupResource, string, string, bool, func(api.Object) error) (api.Object, error) {
+	return nil, nil
 }
 
 func create(k *api.Kind, obj api.Object) (answer, error) {

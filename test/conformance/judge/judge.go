@@ -35,14 +35,20 @@ func judge(r request) (answer, error) {
 		ctx := contextFor(gvk, accessor.GetNamespace(), r.Sub, &a)
 		if err := rules.apply(ctx, r, obj); err != nil {
 			var status *apierrors.StatusError
-			if !errors.As(err, &status) || status.ErrStatus.Details == nil {
+			if !errors.As(err, &status) {
 				return answer{}, err
+			}
+			if !apierrors.IsInvalid(err) {
+				return answer{Errors: []string{status.ErrStatus.Message}}, nil
 			}
 			for _, c := range status.ErrStatus.Details.Causes {
 				a.Errors = append(a.Errors, c.Field+": "+c.Message)
 			}
 			return a, nil
 		}
+	}
+	if rules.check != nil { // what it answers is not judged
+		return a, nil
 	}
 	var text bytes.Buffer
 	if err := rules.codecs().LegacyCodec(gvk.GroupVersion()).Encode(obj, &text); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
+	"k8s.io/kubernetes/pkg/capabilities"
 )
 
 // request is a create (Old is empty) or an update, through the subresource Sub if there is one.
@@ -35,6 +36,7 @@ type answer struct {
 
 func main() {
 	klog.SetLogger(logr.Discard())
+	capabilities.Setup(true, 0) // privileged containers may be asked for
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

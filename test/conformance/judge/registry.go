@@ -1,10 +1,12 @@
 package main
 
 import (
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	_ "k8s.io/kubernetes/pkg/apis/admissionregistration/install"
 	_ "k8s.io/kubernetes/pkg/apis/apps/install"
+	authenticationapi "k8s.io/kubernetes/pkg/apis/authentication"
 	_ "k8s.io/kubernetes/pkg/apis/authentication/install"
 	authorizationapi "k8s.io/kubernetes/pkg/apis/authorization"
 	_ "k8s.io/kubernetes/pkg/apis/authorization/install"
@@ -168,5 +170,18 @@ var kinds = map[schema.GroupKind]rules{
 	}},
 	{Group: "authorization.k8s.io", Kind: "LocalSubjectAccessReview"}: {check: func(o runtime.Object) error {
 		return invalid("LocalSubjectAccessReview", authorizationvalidation.ValidateLocalSubjectAccessReview(o.(*authorizationapi.LocalSubjectAccessReview)))
+	}},
+	{Group: "authorization.k8s.io", Kind: "SelfSubjectRulesReview"}: {check: func(o runtime.Object) error {
+		if o.(*authorizationapi.SelfSubjectRulesReview).Spec.Namespace == "" {
+			return apierrors.NewBadRequest("no namespace on request")
+		}
+		return nil
+	}},
+	{Group: "authentication.k8s.io", Kind: "SelfSubjectReview"}: {check: func(runtime.Object) error { return nil }},
+	{Group: "authentication.k8s.io", Kind: "TokenReview"}: {check: func(o runtime.Object) error {
+		if o.(*authenticationapi.TokenReview).Spec.Token == "" {
+			return apierrors.NewBadRequest("token is required for TokenReview in authentication")
+		}
+		return nil
 	}},
 }
