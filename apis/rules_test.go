@@ -125,6 +125,7 @@ func create(k *api.Kind, obj api.Object) (answer, error) {
 
 func update(k *api.Kind, obj, old api.Object, sub string) (answer, error) {
 	path := field.NewPath("metadata")
+	obj.SetCreationTimestamp(old.GetCreationTimestamp())
 	kept := old.DeepCopyObject().(api.Object)
 	check := func() field.ErrorList { return k.ValidateUpdate(obj, old) }
 	switch sub {

@@ -223,6 +223,7 @@ func result(ask judge, r request, sent any) (Result, error) {
 	}
 	if len(a.Errors) > 0 {
 		for i, e := range a.Errors {
+			e, _, _ = strings.Cut(e, "\n") // what follows is a diff of such structs
 			a.Errors[i] = structs.ReplaceAllString(e, "$1 value: {...}")
 		}
 		return Result{Errors: a.Errors}, nil
@@ -230,6 +231,11 @@ func result(ask judge, r request, sent any) (Result, error) {
 	stored := map[string]any{}
 	if a.Object != nil {
 		stored = changes(sent, a.Object)
+	}
+	for path := range stored {
+		if strings.HasSuffix(path, "TransitionTime") { // now
+			delete(stored, path)
+		}
 	}
 	sort.Strings(a.Warnings)
 	return Result{Warnings: a.Warnings, Stored: stored}, nil

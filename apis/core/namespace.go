@@ -74,8 +74,9 @@ func prepareNamespace(_ context.Context, ns *corev1.Namespace) {
 
 func validateNamespace(ns *corev1.Namespace) field.ErrorList {
 	var errs field.ErrorList
-	path := field.NewPath("spec", "finalizers")
-	for _, name := range ns.Spec.Finalizers {
+	list := field.NewPath("spec", "finalizers")
+	for i, name := range ns.Spec.Finalizers {
+		path := list.Index(i)
 		errs = append(errs, invalid(path, string(name), validation.IsQualifiedName(string(name)))...)
 		if name != corev1.FinalizerKubernetes && !slices.Contains([]byte(name), '/') {
 			errs = append(errs, field.Invalid(path, string(name), "name is neither a standard finalizer name nor is it fully qualified"))

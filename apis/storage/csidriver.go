@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,8 +99,8 @@ func validateDriver(d csiDriver) field.ErrorList {
 			storagev1.FileFSGroupPolicy, storagev1.NoneFSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy)...)
 	}
 	errs = append(errs, validateTokenRequests(s.TokenRequests, path.Child("tokenRequests"))...)
-	for i, mode := range s.VolumeLifecycleModes {
-		errs = append(errs, check.OneOf(path.Child("volumeLifecycleModes").Index(i), mode, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)...)
+	for _, mode := range slices.Compact(slices.Sorted(slices.Values(s.VolumeLifecycleModes))) {
+		errs = append(errs, check.OneOf(path.Child("volumeLifecycleModes"), mode, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)...)
 	}
 	need(s.SELinuxMount == nil, "seLinuxMount")
 	if p := s.NodeAllocatableUpdatePeriodSeconds; p != nil && *p < shortestUpdate {

@@ -12,9 +12,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/endpoints/deprecation"
 	genericrequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/warning"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
 )
 
 func judge(r request) (answer, error) {
@@ -47,15 +49,29 @@ func judge(r request) (answer, error) {
 			return a, nil
 		}
 	}
+	if versioned, err := legacyscheme.Scheme.New(gvk); err == nil && !r.DefaultsOnly && deprecation.IsDeprecated(versioned, 1, 37) {
+		a.Warnings = append(a.Warnings, deprecation.WarningMessage(versioned))
+	}
 	if rules.check != nil { // what it answers is not judged
 		return a, nil
 	}
-	var text bytes.Buffer
-	if err := rules.codecs().LegacyCodec(gvk.GroupVersion()).Encode(obj, &text); err != nil {
+	text, err := encode(rules, gvk, obj)
+	if err != nil {
 		return answer{}, err
 	}
-	a.Object = text.Bytes()
-	return a, nil
+	// A client is answered with what was read back from the store, once more with defaults.
+	stored, _, err := decode(text)
+	if err != nil {
+		return answer{}, err
+	}
+	a.Object, err = encode(rules, gvk, stored)
+	return a, err
+}
+
+func encode(k rules, gvk schema.GroupVersionKind, obj runtime.Object) (json.RawMessage, error) {
+	var text bytes.Buffer
+	err := k.codecs().LegacyCodec(gvk.GroupVersion()).Encode(obj, &text)
+	return text.Bytes(), err
 }
 
 func (k rules) apply(ctx context.Context, r request, obj runtime.Object) error {
