@@ -108,7 +108,7 @@ func (writes) Update(context.Context, schema.GroupResource, string, string, bool
 }
 
 func create(k *api.Kind, obj api.Object) (answer, error) {
-	if k.HasStatus {
+	if k.HasStatus && !k.StatusOnCreate {
 		statusOf(obj).SetZero()
 	}
 	obj.SetGeneration(0)

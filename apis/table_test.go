@@ -188,9 +188,11 @@ var serverMeta = map[string]any{
 
 // play has a judge answer one row.
 func (r row) play(object any, ask judge) (Result, error) {
-	object, err := edited(object, serverMeta)
-	if err != nil {
-		return Result{}, err
+	var err error
+	if !isReview(object) {
+		if object, err = edited(object, serverMeta); err != nil {
+			return Result{}, err
+		}
 	}
 	if r.Update == nil {
 		sent, err := edited(object, r.Create)
@@ -214,6 +216,12 @@ func (r row) play(object any, ask judge) (Result, error) {
 		return Result{}, err
 	}
 	return result(ask, request{Object: sent, Old: old.Object, Sub: r.Sub}, sent)
+}
+
+// isReview says that an object is a question, which the server gives no metadata.
+func isReview(object any) bool {
+	fields, _ := object.(map[string]any)
+	return strings.HasSuffix(fmt.Sprint(fields["kind"]), "Review")
 }
 
 func result(ask judge, r request, sent any) (Result, error) {

@@ -56,10 +56,10 @@ func invalid(kind string, errs field.ErrorList) error {
 // validateAttributes: exactly one of the two says what is asked.
 func validateAttributes(res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes, p *field.Path) field.ErrorList {
 	if res != nil && path != nil {
-		return field.ErrorList{field.Invalid(p.Child("nonResourceAttributes"), path, "cannot be specified in combination with resourceAttributes")}
+		return field.ErrorList{field.Invalid(p, path, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
 	}
 	if res == nil && path == nil {
-		return field.ErrorList{field.Invalid(p.Child("resourceAttributes"), res, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
+		return field.ErrorList{field.Invalid(p, path, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
 	}
 	return validateSelectors(res, p.Child("resourceAttributes"))
 }

@@ -19,6 +19,7 @@ var Nodes = api.Define(api.Resource[*corev1.Node]{
 	Prefix:              "minions",
 	UnconditionalUpdate: true,
 	HasStatus:           true,
+	StatusOnCreate:      true,
 	Default:             defaultNode,
 	PrepareCreate:       func(_ context.Context, n *corev1.Node) { n.Spec.ConfigSource = nil },
 	Validate:            validateNode,

@@ -22,7 +22,17 @@ var PersistentVolumeClaims = api.Define(api.Resource[*corev1.PersistentVolumeCla
 		defaultClaimSpec(&c.Spec)
 		roundResources(c.Status.Capacity)
 	},
-	PrepareCreate: func(_ context.Context, c *corev1.PersistentVolumeClaim) { c.Status.Phase = corev1.ClaimPending },
+	PrepareCreate: func(_ context.Context, c *corev1.PersistentVolumeClaim) {
+		c.Status.Phase = corev1.ClaimPending
+		dropDataSource(&c.Spec)
+		twinDataSource(&c.Spec)
+	},
+	PrepareUpdate: func(_ context.Context, c, old *corev1.PersistentVolumeClaim) {
+		if old.Spec.DataSource == nil && old.Spec.DataSourceRef == nil {
+			dropDataSource(&c.Spec)
+		}
+		twinDataSource(&c.Spec)
+	},
 	Validate: func(c *corev1.PersistentVolumeClaim) field.ErrorList {
 		return validateClaimSpec(&c.Spec, field.NewPath("spec"))
 	},
@@ -107,18 +117,12 @@ func defaultClaimSpec(s *corev1.PersistentVolumeClaimSpec) {
 	fillPtr(&s.VolumeMode, corev1.PersistentVolumeFilesystem)
 	roundResources(s.Resources.Limits)
 	roundResources(s.Resources.Requests)
-	// dataSource and dataSourceRef are two names of one thing within a namespace.
-	if s.DataSource != nil && s.DataSourceRef == nil {
-		s.DataSourceRef = &corev1.TypedObjectReference{APIGroup: s.DataSource.APIGroup, Kind: s.DataSource.Kind, Name: s.DataSource.Name}
-	} else if r := s.DataSourceRef; r != nil && s.DataSource == nil && (r.Namespace == nil || *r.Namespace == "") {
-		s.DataSource = &corev1.TypedLocalObjectReference{APIGroup: r.APIGroup, Kind: r.Kind, Name: r.Name}
-	}
 }
 
 func validateAccessModes(modes []corev1.PersistentVolumeAccessMode, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if len(modes) == 0 {
-		errs = append(errs, field.Required(path, "at least 1 access mode is required"))
+		errs = append(errs, field.Required(path, ""))
 	}
 	pod := false
 	for _, m := range modes {
@@ -145,8 +149,64 @@ func validateClaimSpec(s *corev1.PersistentVolumeClaimSpec, path *field.Path) fi
 	if s.StorageClassName != nil && *s.StorageClassName != "" {
 		errs = append(errs, dnsSubdomain(*s.StorageClassName, path.Child("storageClassName"))...)
 	}
+	errs = append(errs, validateDataSources(s, path)...)
 	if s.VolumeMode != nil {
 		errs = append(errs, oneOf(*s.VolumeMode, path.Child("volumeMode"), corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem)...)
+	}
+	return errs
+}
+
+// dropDataSource forgets sources that have never been allowed in the older of the two fields, as has always been done, and
+// those in other namespaces, which belong to a feature that is off.
+func dropDataSource(s *corev1.PersistentVolumeClaimSpec) {
+	if r := s.DataSourceRef; r != nil && r.Namespace != nil {
+		s.DataSourceRef = nil
+	}
+	d := s.DataSource
+	if d == nil {
+		return
+	}
+	group := ""
+	if d.APIGroup != nil {
+		group = *d.APIGroup
+	}
+	known := group == "" && d.Kind == "PersistentVolumeClaim" || group == "snapshot.storage.k8s.io" && d.Kind == "VolumeSnapshot"
+	if !known && s.DataSourceRef == nil {
+		s.DataSource = nil
+	}
+}
+
+// twinDataSource makes two names of one thing within a namespace of whichever is given.
+func twinDataSource(s *corev1.PersistentVolumeClaimSpec) {
+	if s.DataSource != nil && s.DataSourceRef == nil {
+		s.DataSourceRef = &corev1.TypedObjectReference{APIGroup: s.DataSource.APIGroup, Kind: s.DataSource.Kind, Name: s.DataSource.Name}
+	} else if r := s.DataSourceRef; r != nil && s.DataSource == nil && (r.Namespace == nil || *r.Namespace == "") {
+		s.DataSource = &corev1.TypedLocalObjectReference{APIGroup: r.APIGroup, Kind: r.Kind, Name: r.Name}
+	}
+}
+
+func validateDataSources(s *corev1.PersistentVolumeClaimSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	check := func(group *string, kind, name string, at *field.Path) {
+		errs = append(errs, required(name, at.Child("name"), "")...)
+		errs = append(errs, required(kind, at.Child("kind"), "")...)
+		if group == nil || *group == "" {
+			if kind != "PersistentVolumeClaim" {
+				errs = append(errs, field.Invalid(at, kind, "must be 'PersistentVolumeClaim' when referencing the default apiGroup"))
+			}
+			return
+		}
+		errs = append(errs, dnsSubdomain(*group, at.Child("apiGroup"))...)
+	}
+	d, r := s.DataSource, s.DataSourceRef
+	if d != nil {
+		check(d.APIGroup, d.Kind, d.Name, path.Child("dataSource"))
+	}
+	if r != nil {
+		check(r.APIGroup, r.Kind, r.Name, path.Child("dataSourceRef"))
+	}
+	if d != nil && r != nil && (d.Kind != r.Kind || d.Name != r.Name || !apiequality.Semantic.DeepEqual(d.APIGroup, r.APIGroup)) {
+		errs = append(errs, field.Invalid(path, path.Child("dataSource").String(), "must match dataSourceRef"))
 	}
 	return errs
 }

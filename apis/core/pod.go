@@ -7,6 +7,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
 )
@@ -20,10 +21,16 @@ var Pods = api.Define(api.Resource[*corev1.Pod]{
 	Default:             defaultPod,
 	PrepareCreate:       preparePod,
 	Validate:            validatePod,
-	ValidateUpdate:      validatePodUpdate,
-	ValidateStatus:      validatePodStatus,
-	PrepareStatus:       preparePodStatus,
-	BeforeDelete:        podGrace,
+	ValidateCreate: func(p *corev1.Pod) field.ErrorList {
+		if len(p.Spec.EphemeralContainers) > 0 {
+			return field.ErrorList{field.Forbidden(field.NewPath("spec", "ephemeralContainers"), "cannot be set on create")}
+		}
+		return nil
+	},
+	ValidateUpdate: validatePodUpdate,
+	ValidateStatus: validatePodStatus,
+	PrepareStatus:  preparePodStatus,
+	BeforeDelete:   podGrace,
 	Updates: []api.Update[*corev1.Pod]{
 		{Name: "ephemeralcontainers", Apply: applyEphemeralContainers, Validate: validateEphemeralUpdate},
 		{Name: "resize", Apply: applyResize, Validate: validateResize},
@@ -61,8 +68,7 @@ func preparePod(_ context.Context, p *corev1.Pod) {
 	if len(p.Spec.SchedulingGates) > 0 {
 		p.Status.Conditions = []corev1.PodCondition{{
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated,
-			Message:            "Scheduling is blocked due to non-empty scheduling gates",
-			ObservedGeneration: 1,
+			Message: "Scheduling is blocked due to non-empty scheduling gates",
 		}}
 	}
 	mergeMatchLabelKeys(p)

@@ -31,7 +31,7 @@ func TestValidate(t *testing.T) {
 	}
 	other := b.DeepCopy()
 	other.RoleRef.Name = "edit"
-	if errs := ClusterRoleBindings.ValidateUpdate(other, b); len(errs) != 1 || errs[0].Detail != "cannot change roleRef" {
+	if errs := ClusterRoleBindings.ValidateUpdate(other, b); len(errs) != 1 || errs[0].Detail != "field is immutable" {
 		t.Error(errs)
 	}
 	b.Subjects = []rbacv1.Subject{{Kind: "ServiceAccount", Name: "sa"}}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	storagev1 "k8s.io/api/storage/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -22,8 +23,12 @@ var csiDrivers = api.Define(api.Resource[csiDriver]{
 	Alike:         []string{"v1beta1"},
 	HasGeneration: true,
 	Default:       defaultDriver,
-	ValidateCreate: func(d csiDriver) field.ErrorList {
-		return driverName(d.Name, field.NewPath("name"))
+	Warnings: func(d, old csiDriver) []string {
+		s := &d.Spec
+		if len(s.TokenRequests) > 0 && s.ServiceAccountTokenInSecrets == nil && (old == nil || !apiequality.Semantic.DeepEqual(s.TokenRequests, old.Spec.TokenRequests)) {
+			return []string{"spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes"}
+		}
+		return nil
 	},
 	Validate:       validateDriver,
 	ValidateUpdate: validateDriverUpdate,
