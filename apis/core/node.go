@@ -59,7 +59,7 @@ func orUnknown(s string) string {
 // defaultNode keeps podCIDR and podCIDRs[0] the same, and allocatable at capacity until
 // the node says otherwise.
 func defaultNode(n *corev1.Node) {
-	if n.Spec.PodCIDR != "" && len(n.Spec.PodCIDRs) == 0 {
+	if c := n.Spec.PodCIDRs; n.Spec.PodCIDR != "" && (len(c) == 0 || c[0] != n.Spec.PodCIDR) {
 		n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
 	}
 	if n.Spec.PodCIDR == "" && len(n.Spec.PodCIDRs) > 0 {

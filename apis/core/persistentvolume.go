@@ -57,9 +57,7 @@ func defaultVolumeObject(v *corev1.PersistentVolume) {
 	fill(&v.Spec.PersistentVolumeReclaimPolicy, corev1.PersistentVolumeReclaimRetain)
 	fillPtr(&v.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
 	roundResources(v.Spec.Capacity)
-	if s := v.Spec.ISCSI; s != nil {
-		fill(&s.ISCSIInterface, "default")
-	}
+	defaultForeignVolume(&v.Spec.PersistentVolumeSource)
 	if v.Spec.HostPath != nil {
 		fillPtr(&v.Spec.HostPath.Type, corev1.HostPathUnset)
 	}
@@ -72,7 +70,7 @@ func validateVolumeObject(v *corev1.PersistentVolume) field.ErrorList {
 // ValidateInlineVolume checks a volume that an attachment holds instead of naming it
 // (storage.k8s.io): only where it is and how it is accessed counts.
 func ValidateInlineVolume(s *corev1.PersistentVolumeSpec, path *field.Path) field.ErrorList {
-	errs := validateAccessModes(s.AccessModes, path.Child("accessModes"))
+	errs := validateAccessModes(s.AccessModes, path.Child("accessModes"), "")
 	if len(s.Capacity) > 0 {
 		errs = append(errs, field.Forbidden(path.Child("capacity"), "may not be specified in the context of inline volumes"))
 	}
@@ -86,7 +84,7 @@ func ValidateInlineVolume(s *corev1.PersistentVolumeSpec, path *field.Path) fiel
 }
 
 func validateVolumeSpec(v *corev1.PersistentVolumeSpec, path *field.Path) field.ErrorList {
-	errs := validateAccessModes(v.AccessModes, path.Child("accessModes"))
+	errs := validateAccessModes(v.AccessModes, path.Child("accessModes"), "")
 	if len(v.Capacity) == 0 {
 		errs = append(errs, field.Required(path.Child("capacity"), ""))
 	}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,6 +38,7 @@ var PersistentVolumeClaims = api.Define(api.Resource[*corev1.PersistentVolumeCla
 		return validateClaimSpec(&c.Spec, field.NewPath("spec"))
 	},
 	ValidateUpdate: validateClaimUpdate,
+	ValidateStatus: validateClaimStatus,
 	Columns: []api.Column[*corev1.PersistentVolumeClaim]{
 		text("Status", corev1.PersistentVolumeClaimStatus{}.SwaggerDoc()["phase"], func(c *corev1.PersistentVolumeClaim) string {
 			if c.DeletionTimestamp != nil {
@@ -119,10 +121,10 @@ func defaultClaimSpec(s *corev1.PersistentVolumeClaimSpec) {
 	roundResources(s.Resources.Requests)
 }
 
-func validateAccessModes(modes []corev1.PersistentVolumeAccessMode, path *field.Path) field.ErrorList {
+func validateAccessModes(modes []corev1.PersistentVolumeAccessMode, path *field.Path, missing string) field.ErrorList {
 	var errs field.ErrorList
 	if len(modes) == 0 {
-		errs = append(errs, field.Required(path, ""))
+		errs = append(errs, field.Required(path, missing))
 	}
 	pod := false
 	for _, m := range modes {
@@ -136,7 +138,7 @@ func validateAccessModes(modes []corev1.PersistentVolumeAccessMode, path *field.
 }
 
 func validateClaimSpec(s *corev1.PersistentVolumeClaimSpec, path *field.Path) field.ErrorList {
-	errs := validateAccessModes(s.AccessModes, path.Child("accessModes"))
+	errs := validateAccessModes(s.AccessModes, path.Child("accessModes"), "at least 1 access mode is required")
 	if s.Selector != nil {
 		errs = append(errs, metav1validation.ValidateLabelSelector(s.Selector, metav1validation.LabelSelectorValidationOptions{}, path.Child("selector"))...)
 	}
@@ -206,7 +208,26 @@ func validateDataSources(s *corev1.PersistentVolumeClaimSpec, path *field.Path) 
 		check(r.APIGroup, r.Kind, r.Name, path.Child("dataSourceRef"))
 	}
 	if d != nil && r != nil && (d.Kind != r.Kind || d.Name != r.Name || !apiequality.Semantic.DeepEqual(d.APIGroup, r.APIGroup)) {
-		errs = append(errs, field.Invalid(path, path.Child("dataSource").String(), "must match dataSourceRef"))
+		errs = append(errs, field.Invalid(path, s, "must match dataSourceRef"))
+	}
+	return errs
+}
+
+// validateClaimStatus checks how far a claim's growth has come.
+func validateClaimStatus(c, _ *corev1.PersistentVolumeClaim) field.ErrorList {
+	var errs field.ErrorList
+	path := field.NewPath("status")
+	states := []corev1.ClaimResourceStatus{
+		corev1.PersistentVolumeClaimControllerResizeInProgress, corev1.PersistentVolumeClaimControllerResizeInfeasible,
+		corev1.PersistentVolumeClaimNodeResizeInProgress, corev1.PersistentVolumeClaimNodeResizeInfeasible, corev1.PersistentVolumeClaimNodeResizePending,
+	}
+	for name, state := range c.Status.AllocatedResourceStatuses {
+		if !slices.Contains(states, state) {
+			errs = append(errs, field.NotSupported(path.Child("allocatedResourceStatuses"), name, states))
+		}
+	}
+	for _, name := range sortedResources(c.Status.Capacity) {
+		errs = append(errs, validateQuantity(c.Status.Capacity[name], path.Child("capacity").Key(string(name)))...)
 	}
 	return errs
 }

@@ -21,11 +21,15 @@ var Pods = api.Define(api.Resource[*corev1.Pod]{
 	Default:             defaultPod,
 	PrepareCreate:       preparePod,
 	Validate:            validatePod,
+	Warnings: func(p, _ *corev1.Pod) []string {
+		return sourceWarnings(p.Spec.Volumes, field.NewPath("spec", "volumes"))
+	},
 	ValidateCreate: func(p *corev1.Pod) field.ErrorList {
+		errs := tokensNeedAccount(&p.Spec)
 		if len(p.Spec.EphemeralContainers) > 0 {
-			return field.ErrorList{field.Forbidden(field.NewPath("spec", "ephemeralContainers"), "cannot be set on create")}
+			errs = append(errs, field.Forbidden(field.NewPath("spec", "ephemeralContainers"), "cannot be set on create"))
 		}
-		return nil
+		return errs
 	},
 	ValidateUpdate: validatePodUpdate,
 	ValidateStatus: validatePodStatus,
@@ -72,6 +76,24 @@ func preparePod(_ context.Context, p *corev1.Pod) {
 		}}
 	}
 	mergeMatchLabelKeys(p)
+}
+
+// tokensNeedAccount: without an account there is none whose token a volume could hold.
+func tokensNeedAccount(s *corev1.PodSpec) field.ErrorList {
+	if s.ServiceAccountName != "" {
+		return nil
+	}
+	var errs field.ErrorList
+	for i := range s.Volumes {
+		p := s.Volumes[i].Projected
+		for j := 0; p != nil && j < len(p.Sources); j++ {
+			if p.Sources[j].ServiceAccountToken != nil {
+				errs = append(errs, field.Forbidden(field.NewPath("spec", "volumes").Index(i).Child("projected", "sources").Index(j).Child("serviceAccountToken"),
+					"must not be specified when serviceAccountName is not set"))
+			}
+		}
+	}
+	return errs
 }
 
 // preparePodStatus keeps what a status write may not take away.

@@ -44,6 +44,7 @@ func DefaultPodSpec(s *corev1.PodSpec) {
 	}
 	for i := range s.Volumes {
 		defaultVolume(&s.Volumes[i])
+		defaultForeignSource(&s.Volumes[i].VolumeSource)
 	}
 	for i := range s.InitContainers {
 		defaultContainer(&s.InitContainers[i])

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/diff"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -150,6 +151,9 @@ func validatePodStatus(p, old *corev1.Pod) field.ErrorList {
 	if n := p.Status.NominatedNodeName; n != "" {
 		errs = append(errs, dnsSubdomain(n, path.Child("nominatedNodeName"))...)
 	}
+	for i, ip := range p.Status.PodIPs {
+		errs = append(errs, validation.IsValidIPForLegacyField(path.Child("podIPs").Index(i), ip.IP, true, knownIPs(old))...)
+	}
 	for i, c := range p.Status.Conditions {
 		if c.Status != corev1.ConditionTrue && c.Status != corev1.ConditionFalse && c.Status != corev1.ConditionUnknown {
 			errs = append(errs, field.NotSupported(path.Child("conditions").Index(i).Child("status"), c.Status,
@@ -160,6 +164,15 @@ func validatePodStatus(p, old *corev1.Pod) field.ErrorList {
 		errs = append(errs, field.Invalid(path.Child("qosClass"), p.Status.QOSClass, "field is immutable"))
 	}
 	return append(errs, noRestartOfFinished(p, old, path)...)
+}
+
+// knownIPs may stay as they were once allowed.
+func knownIPs(p *corev1.Pod) []string {
+	var list []string
+	for _, ip := range p.Status.PodIPs {
+		list = append(list, ip.IP)
+	}
+	return list
 }
 
 // noRestartOfFinished keeps containers of pods that never restart from leaving their end.
@@ -263,6 +276,7 @@ func validateResize(p, old *corev1.Pod) field.ErrorList {
 // resizable allows changes of cpu and memory only, and none that takes a bound away.
 func resizable(now, old *corev1.ResourceRequirements, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
+	other := false
 	check := func(now, old corev1.ResourceList, which string) {
 		removed := false
 		for name, q := range old {
@@ -270,7 +284,7 @@ func resizable(now, old *corev1.ResourceRequirements, path *field.Path) field.Er
 			if slices.Contains(qosResources, name) {
 				removed = removed || !ok
 			} else if !ok || n.Cmp(q) != 0 {
-				errs = append(errs, field.Forbidden(path, "only cpu and memory resources are mutable"))
+				other = true
 			}
 		}
 		if removed {
@@ -278,11 +292,14 @@ func resizable(now, old *corev1.ResourceRequirements, path *field.Path) field.Er
 		}
 		for name := range now {
 			if _, had := old[name]; !had && !slices.Contains(qosResources, name) {
-				errs = append(errs, field.Forbidden(path, "only cpu and memory resources are mutable"))
+				other = true
 			}
 		}
 	}
 	check(now.Requests, old.Requests, "requests")
 	check(now.Limits, old.Limits, "limits")
+	if other {
+		errs = append(errs, field.Forbidden(field.NewPath("spec"), "only cpu and memory resources are mutable"))
+	}
 	return errs
 }

@@ -19,9 +19,6 @@ const (
 func validatePod(p *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
 	errs := validatePodSpec(&p.Spec, path)
-	if name := p.Spec.ServiceAccountName; name != "" {
-		errs = append(errs, invalid(path.Child("serviceAccountName"), name, apivalidation.ValidateServiceAccountName(name, false))...)
-	}
 	if len(p.Spec.SchedulingGates) > 0 && p.Spec.NodeName != "" && p.Status.Phase == corev1.PodPending && p.ResourceVersion == "" {
 		errs = append(errs, field.Forbidden(path.Child("nodeName"), "cannot be set until all schedulingGates have been cleared"))
 	}
@@ -42,6 +39,10 @@ func ValidatePodTemplate(t *corev1.PodTemplateSpec, path *field.Path) field.Erro
 func validatePodSpec(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	volumes, errs := validateVolumes(s.Volumes, path.Child("volumes"))
 	errs = append(errs, validateContainers(s, volumes, path)...)
+	if name := s.ServiceAccountName; name != "" {
+		errs = append(errs, invalid(path.Child("serviceAccountName"), name, apivalidation.ValidateServiceAccountName(name, false))...)
+	}
+	errs = append(errs, notOnWindows(s, path)...)
 	errs = append(errs, given(s.RestartPolicy, path.Child("restartPolicy"), corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)...)
 	errs = append(errs, given(s.DNSPolicy, path.Child("dnsPolicy"), corev1.DNSClusterFirst, corev1.DNSClusterFirstWithHostNet, corev1.DNSDefault, corev1.DNSNone)...)
 	errs = append(errs, metav1validation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)

@@ -23,8 +23,11 @@ func validateVolumes(list []corev1.Volume, path *field.Path) (map[string]*corev1
 		default:
 			errs = append(errs, dnsLabel(v.Name, p.Child("name"))...)
 		}
-		names[v.Name] = v
-		errs = append(errs, validateVolumeSource(&v.VolumeSource, p)...)
+		bad := validateVolumeSource(&v.VolumeSource, p)
+		if len(bad) == 0 { // only then may it be mounted
+			names[v.Name] = v
+		}
+		errs = append(errs, bad...)
 	}
 	return names, errs
 }

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ var csiDrivers = api.Define(api.Resource[csiDriver]{
 	Alike:         []string{"v1beta1"},
 	HasGeneration: true,
 	Default:       defaultDriver,
+	PrepareCreate: func(_ context.Context, d csiDriver) { d.Generation = 0 }, // counted from the first change on
 	Warnings: func(d, old csiDriver) []string {
 		s := &d.Spec
 		if len(s.TokenRequests) > 0 && s.ServiceAccountTokenInSecrets == nil && (old == nil || !apiequality.Semantic.DeepEqual(s.TokenRequests, old.Spec.TokenRequests)) {
@@ -78,6 +80,7 @@ func defaultDriver(d csiDriver) {
 	}
 	fill(&s.RequiresRepublish, false)
 	fill(&s.SELinuxMount, false)
+	fill(&s.PreventPodSchedulingIfMissing, false)
 }
 
 const (
