@@ -96,9 +96,6 @@ func validateIndexing(s *batchv1.JobSpec, path *field.Path) field.ErrorList {
 		if s.BackoffLimitPerIndex != nil {
 			errs = append(errs, field.Invalid(path.Child("backoffLimitPerIndex"), *s.BackoffLimitPerIndex, "requires indexed completion mode"))
 		}
-		if s.MaxFailedIndexes != nil {
-			errs = append(errs, field.Invalid(path.Child("maxFailedIndexes"), *s.MaxFailedIndexes, "requires indexed completion mode"))
-		}
 	} else {
 		if s.Completions == nil {
 			errs = append(errs, field.Required(path.Child("completions"), fmt.Sprintf("when completion mode is %s", batchv1.IndexedCompletion)))
@@ -112,6 +109,9 @@ func validateIndexing(s *batchv1.JobSpec, path *field.Path) field.ErrorList {
 	if n := s.MaxFailedIndexes; n != nil {
 		if s.BackoffLimitPerIndex == nil {
 			errs = append(errs, field.Required(path.Child("backoffLimitPerIndex"), "when maxFailedIndexes is specified"))
+		}
+		if mode != batchv1.IndexedCompletion {
+			errs = append(errs, field.Invalid(path.Child("maxFailedIndexes"), *n, "requires indexed completion mode"))
 		}
 		if s.Completions != nil && *n > *s.Completions {
 			errs = append(errs, field.Invalid(path.Child("maxFailedIndexes"), *n, "must be less than or equal to completions"))

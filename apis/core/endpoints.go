@@ -95,6 +95,9 @@ func validateEndpointPort(p *corev1.EndpointPort, named bool, path *field.Path) 
 		errs = append(errs, dnsLabel(p.Name, path.Child("name"))...)
 	}
 	errs = append(errs, portNumber(p.Port, path.Child("port"))...)
+	if p.AppProtocol != nil {
+		errs = append(errs, invalid(path.Child("appProtocol"), *p.AppProtocol, validation.IsQualifiedName(*p.AppProtocol))...)
+	}
 	return append(errs, given(p.Protocol, path.Child("protocol"), protocols...)...)
 }
 

@@ -129,6 +129,7 @@ func validateVolumeObjectSource(v *corev1.PersistentVolumeSpec, path *field.Path
 	if n == 0 {
 		errs = append(errs, field.Required(path, "must specify a volume type"))
 	}
+	errs = append(errs, validateForeignVolume(&v.PersistentVolumeSource, path)...)
 	if s := v.NFS; s != nil && s.Path != "" && !strings.HasPrefix(s.Path, "/") {
 		errs = append(errs, field.Invalid(path.Child("nfs", "path"), s.Path, "must be an absolute path"))
 	}

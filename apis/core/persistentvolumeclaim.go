@@ -152,6 +152,9 @@ func validateClaimSpec(s *corev1.PersistentVolumeClaimSpec, path *field.Path) fi
 		errs = append(errs, dnsSubdomain(*s.StorageClassName, path.Child("storageClassName"))...)
 	}
 	errs = append(errs, validateDataSources(s, path)...)
+	if c := s.VolumeAttributesClassName; c != nil && *c != "" {
+		errs = append(errs, dnsSubdomain(*c, path.Child("volumeAttributesClassName"))...)
+	}
 	if s.VolumeMode != nil {
 		errs = append(errs, oneOf(*s.VolumeMode, path.Child("volumeMode"), corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem)...)
 	}
@@ -244,8 +247,8 @@ func validateClaimUpdate(c, old *corev1.PersistentVolumeClaim) field.ErrorList {
 	if rest.StorageClassName == nil {
 		rest.StorageClassName = c.Spec.StorageClassName // set once, by hand or by the default class
 	}
-	rest.VolumeAttributesClassName = c.Spec.VolumeAttributesClassName
 	if old.Status.Phase == corev1.ClaimBound {
+		rest.VolumeAttributesClassName = c.Spec.VolumeAttributesClassName
 		rest.Resources.Requests = c.Spec.Resources.Requests
 	}
 	if !apiequality.Semantic.DeepEqual(*rest, c.Spec) {

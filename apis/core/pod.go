@@ -69,6 +69,9 @@ func podIPField(p *corev1.Pod) string {
 // preparePod gives a new pod the status it starts with.
 func preparePod(_ context.Context, p *corev1.Pod) {
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: QOSClass(p)}
+	if t := p.Spec.TerminationGracePeriodSeconds; t != nil && *t < 0 {
+		p.Spec.TerminationGracePeriodSeconds = ptr(int64(1))
+	}
 	if len(p.Spec.SchedulingGates) > 0 {
 		p.Status.Conditions = []corev1.PodCondition{{
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated,

@@ -47,8 +47,8 @@ func validatePodSpec(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	errs = append(errs, given(s.DNSPolicy, path.Child("dnsPolicy"), corev1.DNSClusterFirst, corev1.DNSClusterFirstWithHostNet, corev1.DNSDefault, corev1.DNSNone)...)
 	errs = append(errs, metav1validation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
 	errs = append(errs, validatePodSecurity(s, path.Child("securityContext"))...)
-	for i, ref := range s.ImagePullSecrets {
-		errs = append(errs, required(ref.Name, path.Child("imagePullSecrets").Index(i).Child("name"), "")...)
+	if s.HostUsers != nil && !*s.HostUsers && s.HostNetwork {
+		errs = append(errs, field.Forbidden(path.Child("hostNetwork"), "when `hostUsers` is false"))
 	}
 	errs = append(errs, validatePodScheduling(s, path)...)
 	errs = append(errs, validatePodDNS(s, path)...)
@@ -98,10 +98,25 @@ func validatePodScheduling(s *corev1.PodSpec, path *field.Path) field.ErrorList 
 	return append(errs, validateSpread(s.TopologySpreadConstraints, path.Child("topologySpreadConstraints"))...)
 }
 
+// longestHostname is what a kernel keeps, in bytes.
+const longestHostname = 64
+
 func validatePodDNS(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if s.Hostname != "" {
 		errs = append(errs, dnsLabel(s.Hostname, path.Child("hostname"))...)
+	}
+	if name, at := s.HostnameOverride, path.Child("hostnameOverride"); name != nil {
+		if s.SetHostnameAsFQDN != nil && *s.SetHostnameAsFQDN {
+			errs = append(errs, field.Forbidden(at, "may not be specified when setHostnameAsFQDN is true"))
+		}
+		if s.HostNetwork {
+			errs = append(errs, field.Forbidden(at, "may not be specified when hostNetwork is true"))
+		}
+		if len(*name) > longestHostname {
+			errs = append(errs, field.TooLong(at, "", longestHostname))
+		}
+		errs = append(errs, dnsSubdomain(*name, at)...)
 	}
 	if s.Subdomain != "" {
 		errs = append(errs, dnsLabel(s.Subdomain, path.Child("subdomain"))...)
