@@ -15,8 +15,8 @@ func TestValidate(t *testing.T) {
 		return errs[0].Error()
 	}
 	for want, r := range map[string]rbacv1.PolicyRule{
-		"": {Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}},
-		"rules[0].verbs: Required value":                               {APIGroups: []string{""}, Resources: []string{"pods"}},
+		"":                               {Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}},
+		"rules[0].verbs: Required value": {APIGroups: []string{""}, Resources: []string{"pods"}},
 		"rules[0].apiGroups: Required value: resource rules must supply at least one api group":               {Verbs: []string{"get"}, Resources: []string{"pods"}},
 		`rules[0].nonResourceURLs: Invalid value: ["/x"]: namespaced rules cannot apply to non-resource URLs`: {Verbs: []string{"get"}, NonResourceURLs: []string{"/x"}},
 	} {
