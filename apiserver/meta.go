@@ -48,9 +48,7 @@ func fillMeta(obj api.Object, now time.Time) {
 // cannot take away; where it differs from old in what is fixed, validation says so.
 func carryMeta(obj, old api.Object) {
 	obj.SetUID(old.GetUID()) // another one was a conflict before
-	if at := obj.GetCreationTimestamp(); at.IsZero() {
-		obj.SetCreationTimestamp(old.GetCreationTimestamp())
-	}
+	obj.SetCreationTimestamp(old.GetCreationTimestamp())
 	if old.GetDeletionTimestamp() != nil {
 		obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
 	}

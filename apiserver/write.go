@@ -163,7 +163,7 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	}
 	fillMeta(obj, r.s.cfg.Now())
 	k.Default(obj)
-	if k.HasStatus {
+	if k.HasStatus && !k.StatusOnCreate {
 		clearStatus(obj)
 	}
 	if k.HasGeneration {

@@ -101,6 +101,8 @@ type Resource[T Object] struct {
 
 	// HasStatus: the type has a Status field, written only through the status subresource.
 	HasStatus bool
+	// StatusOnCreate: a new object keeps the status that a client gives it (nodes).
+	StatusOnCreate bool
 	// ValidateStatus checks a change made through the status subresource.
 	ValidateStatus func(obj, old T) field.ErrorList
 	// PrepareStatus runs on a status write after spec and metadata were carried over.

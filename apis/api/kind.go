@@ -54,7 +54,7 @@ type Kind struct {
 	BeforeDelete   func(obj Object, options *metav1.DeleteOptions) bool
 
 	CreateOnUpdate, UnconditionalUpdate, NoDeleteCollection bool
-	HasStatus, HasGeneration                                bool
+	HasStatus, StatusOnCreate, HasGeneration                bool
 	ValidateStatus                                          func(obj, old Object) field.ErrorList
 	PrepareStatus                                           func(obj, old Object)
 
@@ -108,7 +108,7 @@ func Define[T Object](r Resource[T]) *Kind {
 		Singular:         r.Singular, Short: r.Short, Categories: r.Categories, Namespaced: r.Namespaced,
 		Prefix: r.Prefix, TTL: r.TTL, Type: reflect.TypeFor[T]().Elem(),
 		CreateOnUpdate: r.CreateOnUpdate, UnconditionalUpdate: r.UnconditionalUpdate, NoDeleteCollection: r.NoDeleteCollection,
-		HasStatus: r.HasStatus, HasGeneration: r.HasGeneration,
+		HasStatus: r.HasStatus, StatusOnCreate: r.StatusOnCreate, HasGeneration: r.HasGeneration,
 		Alike: r.Alike, Written: r.Written,
 		Actions: r.Actions, Connects: r.Connects, Indexes: r.Indexes,
 		ValidateName: r.ValidateName,

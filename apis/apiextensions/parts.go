@@ -81,7 +81,7 @@ func checkSelectable(v *apiextensionsv1.CustomResourceDefinitionVersion, path *f
 		return nil
 	}
 	if v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
-		return field.ErrorList{field.Invalid(path, "", "may only be set when `version.schema.openAPIV3Schema` is not included")}
+		return field.ErrorList{field.Invalid(path, "", "may only be set when validations.schema is included")}
 	}
 	s, err := crdschema.New(v.Schema.OpenAPIV3Schema)
 	if err != nil {

@@ -69,6 +69,7 @@ func defaultStatefulSet(s *appsv1.StatefulSet) {
 	if spec.UpdateStrategy.Type == appsv1.RollingUpdateStatefulSetStrategyType {
 		fill(&spec.UpdateStrategy.RollingUpdate, appsv1.RollingUpdateStatefulSetStrategy{})
 		fill(&spec.UpdateStrategy.RollingUpdate.Partition, 0)
+		fill(&spec.UpdateStrategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
 	}
 	fill(&spec.PersistentVolumeClaimRetentionPolicy, appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{})
 	for _, policy := range []*appsv1.PersistentVolumeClaimRetentionPolicyType{&spec.PersistentVolumeClaimRetentionPolicy.WhenDeleted, &spec.PersistentVolumeClaimRetentionPolicy.WhenScaled} {
@@ -149,14 +150,25 @@ func validateRetention(p *appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy
 }
 
 func validateStatefulSetUpdate(s, old *appsv1.StatefulSet) field.ErrorList {
-	was := old.Spec.DeepCopy()
+	var errs field.ErrorList
+	was, path := old.Spec.DeepCopy(), field.NewPath("spec")
+	for _, f := range []struct {
+		name     string
+		now, old any
+	}{
+		{"serviceName", s.Spec.ServiceName, was.ServiceName}, {"podManagementPolicy", s.Spec.PodManagementPolicy, was.PodManagementPolicy},
+		{"selector", s.Spec.Selector, was.Selector}, {"volumeClaimTemplates", s.Spec.VolumeClaimTemplates, was.VolumeClaimTemplates},
+	} {
+		errs = append(errs, apivalidation.ValidateImmutableField(f.now, f.old, path.Child(f.name))...)
+	}
+	was.ServiceName, was.PodManagementPolicy, was.Selector, was.VolumeClaimTemplates = s.Spec.ServiceName, s.Spec.PodManagementPolicy, s.Spec.Selector, s.Spec.VolumeClaimTemplates
 	was.Replicas, was.Ordinals, was.Template, was.UpdateStrategy = s.Spec.Replicas, s.Spec.Ordinals, s.Spec.Template, s.Spec.UpdateStrategy
 	was.MinReadySeconds, was.RevisionHistoryLimit = s.Spec.MinReadySeconds, s.Spec.RevisionHistoryLimit
 	was.PersistentVolumeClaimRetentionPolicy = s.Spec.PersistentVolumeClaimRetentionPolicy
 	if equality.Semantic.DeepEqual(&s.Spec, was) {
-		return nil
+		return errs
 	}
-	return field.ErrorList{field.Forbidden(field.NewPath("spec"), "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden")}
+	return append(errs, field.Forbidden(path, "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"))
 }
 
 func validateStatefulSetStatus(s, old *appsv1.StatefulSetStatus) field.ErrorList {

@@ -8,9 +8,11 @@ package authorization
 
 import (
 	"context"
+	"fmt"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -54,10 +56,10 @@ func invalid(kind string, errs field.ErrorList) error {
 // validateAttributes: exactly one of the two says what is asked.
 func validateAttributes(res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes, p *field.Path) field.ErrorList {
 	if res != nil && path != nil {
-		return field.ErrorList{field.Invalid(p.Child("nonResourceAttributes"), path, "cannot be specified in combination with resourceAttributes")}
+		return field.ErrorList{field.Invalid(p, path, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
 	}
 	if res == nil && path == nil {
-		return field.ErrorList{field.Invalid(p.Child("resourceAttributes"), res, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
+		return field.ErrorList{field.Invalid(p, path, "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
 	}
 	return validateSelectors(res, p.Child("resourceAttributes"))
 }
@@ -67,26 +69,34 @@ func validateSelectors(res *authorizationv1.ResourceAttributes, p *field.Path) f
 		return nil
 	}
 	var errs field.ErrorList
-	const both = "may not specify both at once"
 	if f := res.FieldSelector; f != nil {
 		at := p.Child("fieldSelector")
-		if f.RawSelector != "" && len(f.Requirements) > 0 {
-			errs = append(errs, field.Invalid(at.Child("rawSelector"), f.RawSelector, both))
-		}
-		if f.RawSelector == "" && len(f.Requirements) == 0 {
-			errs = append(errs, field.Required(at.Child("requirements"), "when fieldSelector is specified, requirements or rawSelector is required"))
+		errs = append(errs, validateSelector(f.RawSelector, len(f.Requirements), at)...)
+		for i, r := range f.Requirements {
+			errs = append(errs, metav1validation.ValidateFieldSelectorRequirement(r,
+				metav1validation.FieldSelectorValidationOptions{AllowUnknownOperatorInRequirement: true}, at.Child("requirements").Index(i))...)
 		}
 	}
 	if l := res.LabelSelector; l != nil {
 		at := p.Child("labelSelector")
-		if l.RawSelector != "" && len(l.Requirements) > 0 {
-			errs = append(errs, field.Invalid(at.Child("rawSelector"), l.RawSelector, both))
-		}
-		if l.RawSelector == "" && len(l.Requirements) == 0 {
-			errs = append(errs, field.Required(at.Child("requirements"), "when labelSelector is specified, requirements or rawSelector is required"))
+		errs = append(errs, validateSelector(l.RawSelector, len(l.Requirements), at)...)
+		for i, r := range l.Requirements {
+			errs = append(errs, metav1validation.ValidateLabelSelectorRequirement(r,
+				metav1validation.LabelSelectorValidationOptions{AllowUnknownOperatorInRequirement: true}, at.Child("requirements").Index(i))...)
 		}
 	}
 	return errs
+}
+
+// validateSelector wants either text or requirements.
+func validateSelector(raw string, requirements int, at *field.Path) field.ErrorList {
+	switch {
+	case raw != "" && requirements > 0:
+		return field.ErrorList{field.Invalid(at.Child("rawSelector"), raw, "may not specified at the same time as requirements")}
+	case raw == "" && requirements == 0:
+		return field.ErrorList{field.Required(at.Child("requirements"), fmt.Sprintf("when %s is specified, requirements or rawSelector is required", at))}
+	}
+	return nil
 }
 
 func validateSubject(spec *authorizationv1.SubjectAccessReviewSpec, p *field.Path) field.ErrorList {

@@ -163,13 +163,18 @@ func validateMetric(m *autoscalingv2.MetricSpec, path *field.Path) field.ErrorLi
 	for _, s := range sourcesOf(m) {
 		at := path.Child(s.name)
 		switch {
-		case s.given:
-			errs = append(errs, s.check(at)...)
-			if s.kind != m.Type {
-				errs = append(errs, field.Forbidden(at, "must populate the given metric source only"))
-			}
-		case s.kind == m.Type:
+		case s.given && s.kind != m.Type:
+			errs = append(errs, field.Forbidden(at, "must populate the given metric source only"))
+		case !s.given && s.kind == m.Type:
 			errs = append(errs, field.Required(at, "must populate information for the given metric source"))
+		}
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	for _, s := range sourcesOf(m) {
+		if s.given {
+			errs = append(errs, s.check(path.Child(s.name))...)
 		}
 	}
 	return errs

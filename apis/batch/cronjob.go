@@ -30,7 +30,7 @@ var CronJobs = api.Define(api.Resource[*batchv1.CronJob]{
 		core.DefaultPodTemplate(&c.Spec.JobTemplate.Spec.Template)
 	},
 	Validate:       validateCronJob,
-	ValidateUpdate: func(obj, _ *batchv1.CronJob) field.ErrorList { return validateCronName(obj.Name) },
+	ValidateCreate: func(obj *batchv1.CronJob) field.ErrorList { return validateCronName(obj.Name) },
 	Columns: []api.Column[*batchv1.CronJob]{
 		{Name: "Schedule", Description: batchv1.CronJobSpec{}.SwaggerDoc()["schedule"], Value: func(c *batchv1.CronJob) any { return c.Spec.Schedule }},
 		{Name: "Timezone", Description: batchv1.CronJobSpec{}.SwaggerDoc()["timeZone"], Value: func(c *batchv1.CronJob) any {

@@ -3,6 +3,7 @@ package batch
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 
@@ -100,6 +101,9 @@ func selectOwn(j *batchv1.Job) {
 		j.Spec.Selector.MatchLabels = map[string]string{}
 	}
 	j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel] = string(j.UID)
+	if len(j.Labels) == 0 {
+		j.Labels = maps.Clone(t.Labels)
+	}
 }
 
 func jobColumns() []api.Column[*batchv1.Job] {

@@ -3,6 +3,8 @@ package batch
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/core"
@@ -20,6 +23,8 @@ import (
 const (
 	mostParallel    = 100_000
 	mostCompletions = 1_000_000
+	longestManager  = 63
+	longestIndexes  = 64 * 1024 // bytes
 )
 
 func validateJob(j *batchv1.Job) field.ErrorList {
@@ -53,6 +58,13 @@ func validateJobSpec(s *batchv1.JobSpec, path *field.Path) field.ErrorList {
 	errs = append(errs, notNegative(s.BackoffLimitPerIndex, path.Child("backoffLimitPerIndex"))...)
 	errs = append(errs, notNegative(s.MaxFailedIndexes, path.Child("maxFailedIndexes"))...)
 	errs = append(errs, validateIndexing(s, path)...)
+	if m := s.ManagedBy; m != nil {
+		at := path.Child("managedBy")
+		errs = append(errs, validation.IsDomainPrefixedPath(at, *m)...)
+		if len(*m) > longestManager {
+			errs = append(errs, field.TooLong(at, "", longestManager))
+		}
+	}
 	errs = append(errs, core.ValidatePodTemplate(&s.Template, path.Child("template"))...)
 	at := path.Child("template", "spec", "restartPolicy")
 	switch s.Template.Spec.RestartPolicy {
@@ -98,6 +110,9 @@ func validateIndexing(s *batchv1.JobSpec, path *field.Path) field.ErrorList {
 		if s.BackoffLimitPerIndex == nil {
 			errs = append(errs, field.Required(path.Child("backoffLimitPerIndex"), "when maxFailedIndexes is specified"))
 		}
+		if mode != batchv1.IndexedCompletion {
+			errs = append(errs, field.Invalid(path.Child("maxFailedIndexes"), *n, "requires indexed completion mode"))
+		}
 		if s.Completions != nil && *n > *s.Completions {
 			errs = append(errs, field.Invalid(path.Child("maxFailedIndexes"), *n, "must be less than or equal to completions"))
 		}
@@ -111,7 +126,7 @@ func validateFailurePolicy(s *batchv1.JobSpec, path *field.Path) field.ErrorList
 	}
 	var errs field.ErrorList
 	if s.Template.Spec.RestartPolicy != corev1.RestartPolicyNever {
-		errs = append(errs, field.Invalid(path.Root().Child("spec", "template", "spec", "restartPolicy"), s.Template.Spec.RestartPolicy, fmt.Sprintf("only %q is supported when podFailurePolicy is specified", corev1.RestartPolicyNever)))
+		errs = append(errs, field.Invalid(path.Root().Child("template", "spec", "restartPolicy"), s.Template.Spec.RestartPolicy, fmt.Sprintf("only %q is supported when podFailurePolicy is specified", corev1.RestartPolicyNever)))
 	}
 	if n := len(s.PodFailurePolicy.Rules); n > 20 {
 		errs = append(errs, field.TooMany(path.Child("rules"), n, 20))
@@ -179,7 +194,7 @@ func validateSuccessPolicy(s *batchv1.JobSpec, path *field.Path) field.ErrorList
 		return nil
 	}
 	if deref(s.CompletionMode) != batchv1.IndexedCompletion {
-		return field.ErrorList{field.Invalid(path, field.OmitValueType{}, "requires indexed completion mode")}
+		return field.ErrorList{field.Invalid(path, s.SuccessPolicy, "requires indexed completion mode")}
 	}
 	var errs field.ErrorList
 	rules := s.SuccessPolicy.Rules
@@ -194,14 +209,61 @@ func validateSuccessPolicy(s *batchv1.JobSpec, path *field.Path) field.ErrorList
 		if r.SucceededCount == nil && r.SucceededIndexes == nil {
 			errs = append(errs, field.Required(at, "at least one of succeededCount or succeededIndexes must be specified"))
 		}
+		total, indexes := int32(0), at.Child("succeededIndexes")
+		if text := r.SucceededIndexes; text != nil {
+			if len(*text) > longestIndexes {
+				errs = append(errs, field.TooLong(indexes, "", longestIndexes))
+			}
+			var err error
+			if total, err = countIndexes(*text, deref(s.Completions)); err != nil {
+				errs = append(errs, field.Invalid(indexes, *text, "error parsing succeededIndexes: "+err.Error()))
+			}
+		}
 		if n := r.SucceededCount; n != nil {
 			errs = append(errs, notNegative(n, at.Child("succeededCount"))...)
 			if s.Completions != nil && *n > *s.Completions {
 				errs = append(errs, field.Invalid(at.Child("succeededCount"), *n, fmt.Sprintf("must be less than or equal to %d (the number of specified completions)", *s.Completions)))
 			}
+			if r.SucceededIndexes != nil && *n > total {
+				errs = append(errs, field.Invalid(at.Child("succeededCount"), *n, fmt.Sprintf("must be less than or equal to %d (the number of indexes in the specified succeededIndexes field)", total)))
+			}
 		}
 	}
 	return errs
+}
+
+// countIndexes reads "1,3-5,7": intervals that rise and stay below completions.
+func countIndexes(text string, completions int32) (int32, error) {
+	if text == "" {
+		return 0, nil
+	}
+	total, last := 0, -1
+	for _, interval := range strings.Split(text, ",") {
+		parts := strings.Split(interval, "-")
+		if len(parts) > 2 {
+			return 0, fmt.Errorf("the fragment %q violates the requirement that an index interval can have at most two parts separated by '-'", interval)
+		}
+		ends := make([]int, len(parts))
+		for i, p := range parts {
+			n, err := strconv.Atoi(p)
+			if err != nil {
+				return 0, fmt.Errorf("cannot convert string to integer for index: %q", p)
+			}
+			if n >= int(completions) {
+				return 0, fmt.Errorf("too large index: %q", p)
+			}
+			ends[i] = n
+		}
+		low, high := ends[0], ends[len(ends)-1]
+		if len(ends) > 1 && low >= high {
+			return 0, fmt.Errorf("non-increasing order, previous: %d, current: %d", low, high)
+		}
+		if last >= low {
+			return 0, fmt.Errorf("non-increasing order, previous: %d, current: %d", last, low)
+		}
+		total, last = total+high-low+1, high
+	}
+	return int32(total), nil
 }
 
 func validateJobUpdate(j, old *batchv1.Job) field.ErrorList {
@@ -240,7 +302,7 @@ func validateTemplateUpdate(j, old *batchv1.Job, path *field.Path) field.ErrorLi
 	if equality.Semantic.DeepEqual(t, was) {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(path, field.OmitValueType{}, "field is immutable")}
+	return field.ErrorList{field.Invalid(path, j.Spec.Template, "field is immutable")}
 }
 
 func validateJobStatus(j, old *batchv1.Job) field.ErrorList {

@@ -2,6 +2,8 @@
 package coordination
 
 import (
+	"context"
+
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -17,7 +19,8 @@ var leases = api.Define(api.Resource[*coordinationv1.Lease]{
 	CreateOnUpdate:      true,
 	UnconditionalUpdate: false,
 	Validate:            validateLease,
-	ValidateUpdate:      func(obj, _ *coordinationv1.Lease) field.ErrorList { return nil },
+	PrepareCreate:       func(_ context.Context, l *coordinationv1.Lease) { dropCoordination(l, nil) },
+	PrepareUpdate:       func(_ context.Context, l, old *coordinationv1.Lease) { dropCoordination(l, old) },
 	Columns: []api.Column[*coordinationv1.Lease]{
 		{Name: "Holder", Description: coordinationv1.LeaseSpec{}.SwaggerDoc()["holderIdentity"], Value: func(l *coordinationv1.Lease) any {
 			if l.Spec.HolderIdentity == nil {
@@ -28,6 +31,13 @@ var leases = api.Define(api.Resource[*coordinationv1.Lease]{
 		api.Age[*coordinationv1.Lease](),
 	},
 })
+
+// dropCoordination clears what belongs to coordinated leader election, a feature that is off, unless it was in use.
+func dropCoordination(l, old *coordinationv1.Lease) {
+	if old == nil || old.Spec.Strategy == nil && old.Spec.PreferredHolder == nil {
+		l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil
+	}
+}
 
 func validateLease(l *coordinationv1.Lease) field.ErrorList {
 	var errs field.ErrorList

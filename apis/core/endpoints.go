@@ -21,9 +21,6 @@ var EndpointsKind = api.Define(api.Resource[*corev1.Endpoints]{
 	UnconditionalUpdate: true,
 	Default:             defaultEndpoints,
 	Validate:            validateEndpoints,
-	Warnings: func(_, _ *corev1.Endpoints) []string {
-		return []string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
-	},
 	Columns: []api.Column[*corev1.Endpoints]{
 		text("Endpoints", corev1.Endpoints{}.SwaggerDoc()["subsets"], formatEndpoints),
 		Age[*corev1.Endpoints](),
@@ -58,7 +55,7 @@ func validateEndpointAddresses(addresses []corev1.EndpointAddress, path *field.P
 	var errs field.ErrorList
 	for i := range addresses {
 		a, p := &addresses[i], path.Index(i)
-		errs = append(errs, validation.IsValidIPForLegacyField(p.Child("ip"), a.IP, false, nil)...)
+		errs = append(errs, validation.IsValidIPForLegacyField(p.Child("ip"), a.IP, true, nil)...)
 		if a.Hostname != "" {
 			errs = append(errs, dnsLabel(a.Hostname, p.Child("hostname"))...)
 		}
@@ -98,6 +95,9 @@ func validateEndpointPort(p *corev1.EndpointPort, named bool, path *field.Path) 
 		errs = append(errs, dnsLabel(p.Name, path.Child("name"))...)
 	}
 	errs = append(errs, portNumber(p.Port, path.Child("port"))...)
+	if p.AppProtocol != nil {
+		errs = append(errs, invalid(path.Child("appProtocol"), *p.AppProtocol, validation.IsQualifiedName(*p.AppProtocol))...)
+	}
 	return append(errs, given(p.Protocol, path.Child("protocol"), protocols...)...)
 }
 

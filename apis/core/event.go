@@ -1,11 +1,13 @@
 package core
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -25,17 +27,49 @@ var Events = api.Define(api.Resource[*corev1.Event]{
 	Columns:             eventColumns,
 })
 
+// Limits of the texts of an event that has a time of its own, in bytes.
+const (
+	maxEventWord = 128
+	maxEventNote = 1024
+)
+
 func validateEvent(e *corev1.Event) field.ErrorList {
-	path := field.NewPath("involvedObject", "namespace")
-	if e.InvolvedObject.Namespace == "" {
-		if e.Namespace != metav1.NamespaceNone && e.Namespace != metav1.NamespaceDefault && e.Namespace != metav1.NamespaceSystem {
-			return field.ErrorList{field.Invalid(path, e.InvolvedObject.Namespace, "does not match event.namespace")}
-		}
-		return nil
+	if e.EventTime.IsZero() {
+		return validateOldEvent(e)
 	}
-	if e.Namespace != e.InvolvedObject.Namespace {
-		// An object of the cluster may be named with the namespace that its event is in.
-		return field.ErrorList{field.Invalid(path, e.InvolvedObject.Namespace, "does not match event.namespace")}
+	var errs field.ErrorList
+	if e.InvolvedObject.Namespace == "" && e.Namespace != metav1.NamespaceDefault && e.Namespace != metav1.NamespaceSystem {
+		errs = append(errs, field.Invalid(field.NewPath("involvedObject", "namespace"), "", "does not match event.namespace"))
+	}
+	reporter := field.NewPath("reportingComponent")
+	if e.ReportingController == "" {
+		errs = append(errs, field.Required(reporter, ""))
+	}
+	errs = append(errs, invalid(reporter, e.ReportingController, validation.IsQualifiedName(e.ReportingController))...)
+	for _, f := range []struct {
+		name, value string
+		limit       int
+		optional    bool
+	}{
+		{"reportingInstance", e.ReportingInstance, maxEventWord, false}, {"action", e.Action, maxEventWord, false},
+		{"reason", e.Reason, maxEventWord, false}, {"message", e.Message, maxEventNote, true},
+	} {
+		if f.value == "" && !f.optional {
+			errs = append(errs, field.Required(field.NewPath(f.name), ""))
+		}
+		if len(f.value) > f.limit {
+			errs = append(errs, field.Invalid(field.NewPath(f.name), "", fmt.Sprintf("can have at most %d characters", f.limit)))
+		}
+	}
+	return errs
+}
+
+// validateOldEvent checks an event as clients of the core group have always written them.
+func validateOldEvent(e *corev1.Event) field.ErrorList {
+	about := e.InvolvedObject.Namespace
+	inDefault := e.Namespace == metav1.NamespaceNone || e.Namespace == metav1.NamespaceDefault
+	if about == "" && !inDefault || about != "" && about != e.Namespace {
+		return field.ErrorList{field.Invalid(field.NewPath("involvedObject", "namespace"), about, "does not match event.namespace")}
 	}
 	return nil
 }

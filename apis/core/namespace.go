@@ -42,7 +42,7 @@ var Namespaces = api.Define(api.Resource[*corev1.Namespace]{
 			old.DeepCopyInto(ns)
 			ns.Spec.Finalizers = finalizers
 		},
-		Validate: func(ns, _ *corev1.Namespace) field.ErrorList { return validateNamespace(ns) },
+		Validate: func(ns, _ *corev1.Namespace) field.ErrorList { return finalizerNames(ns, true) },
 	}},
 	Fields: map[string]func(*corev1.Namespace) string{
 		"name":         func(ns *corev1.Namespace) string { return ns.Name },
@@ -72,10 +72,17 @@ func prepareNamespace(_ context.Context, ns *corev1.Namespace) {
 	defaultNamespace(ns)
 }
 
-func validateNamespace(ns *corev1.Namespace) field.ErrorList {
+func validateNamespace(ns *corev1.Namespace) field.ErrorList { return finalizerNames(ns, false) }
+
+// finalizerNames says in errors of a finalization which of the names is meant, as Kubernetes does.
+func finalizerNames(ns *corev1.Namespace, counted bool) field.ErrorList {
 	var errs field.ErrorList
-	path := field.NewPath("spec", "finalizers")
-	for _, name := range ns.Spec.Finalizers {
+	list := field.NewPath("spec", "finalizers")
+	for i, name := range ns.Spec.Finalizers {
+		path := list
+		if counted {
+			path = list.Index(i)
+		}
 		errs = append(errs, invalid(path, string(name), validation.IsQualifiedName(string(name)))...)
 		if name != corev1.FinalizerKubernetes && !slices.Contains([]byte(name), '/') {
 			errs = append(errs, field.Invalid(path, string(name), "name is neither a standard finalizer name nor is it fully qualified"))

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -20,6 +19,7 @@ var Nodes = api.Define(api.Resource[*corev1.Node]{
 	Prefix:              "minions",
 	UnconditionalUpdate: true,
 	HasStatus:           true,
+	StatusOnCreate:      true,
 	Default:             defaultNode,
 	PrepareCreate:       func(_ context.Context, n *corev1.Node) { n.Spec.ConfigSource = nil },
 	Validate:            validateNode,
@@ -59,7 +59,7 @@ func orUnknown(s string) string {
 // defaultNode keeps podCIDR and podCIDRs[0] the same, and allocatable at capacity until
 // the node says otherwise.
 func defaultNode(n *corev1.Node) {
-	if n.Spec.PodCIDR != "" && len(n.Spec.PodCIDRs) == 0 {
+	if c := n.Spec.PodCIDRs; n.Spec.PodCIDR != "" && (len(c) == 0 || c[0] != n.Spec.PodCIDR) {
 		n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
 	}
 	if n.Spec.PodCIDR == "" && len(n.Spec.PodCIDRs) > 0 {
@@ -73,22 +73,18 @@ func defaultNode(n *corev1.Node) {
 }
 
 func validateNode(n *corev1.Node) field.ErrorList {
-	path := field.NewPath("spec")
-	errs := validateTaints(n.Spec.Taints, path.Child("taints"))
-	errs = append(errs, validatePodCIDRs(n.Spec.PodCIDRs, path.Child("podCIDRs"))...)
-	if len(n.Spec.PodCIDRs) > 0 && n.Spec.PodCIDR != n.Spec.PodCIDRs[0] {
-		errs = append(errs, field.Invalid(path.Child("podCIDRs").Index(0), n.Spec.PodCIDRs[0], "must match `podCIDR`"))
-	}
-	return append(errs, validateNodeResources(n)...)
+	errs := validateTaints(n.Spec.Taints, field.NewPath("metadata", "taints"))
+	errs = append(errs, validateNodeResources(n)...)
+	return append(errs, validatePodCIDRs(n.Spec.PodCIDRs, field.NewPath("spec", "podCIDRs"))...)
 }
 
 func validateNodeResources(n *corev1.Node) field.ErrorList {
 	var errs field.ErrorList
-	for name, q := range n.Status.Capacity {
-		errs = append(errs, validateQuantity(q, field.NewPath("status", "capacity").Key(string(name)))...)
+	for _, name := range sortedResources(n.Status.Capacity) {
+		errs = append(errs, resourceAmount(name, n.Status.Capacity[name], field.NewPath("status", "capacity", string(name)))...)
 	}
-	for name, q := range n.Status.Allocatable {
-		errs = append(errs, validateQuantity(q, field.NewPath("status", "allocatable").Key(string(name)))...)
+	for _, name := range sortedResources(n.Status.Allocatable) {
+		errs = append(errs, resourceAmount(name, n.Status.Allocatable[name], field.NewPath("status", "allocatable", string(name)))...)
 	}
 	return errs
 }
@@ -141,22 +137,21 @@ func validatePodCIDRs(cidrs []string, path *field.Path) field.ErrorList {
 	return errs
 }
 
-const nodeForbidden = "node updates may only change labels, taints, or capacity (or configSource, if the DynamicKubeletConfig feature gate is enabled)"
-
 func validateNodeUpdate(n, old *corev1.Node) field.ErrorList {
 	var errs field.ErrorList
+	path := field.NewPath("spec")
 	if len(old.Spec.PodCIDRs) > 0 && !slices.Equal(n.Spec.PodCIDRs, old.Spec.PodCIDRs) {
-		errs = append(errs, field.Forbidden(field.NewPath("spec", "podCIDRs"), "node updates may not change podCIDR except from \"\" to valid"))
+		errs = append(errs, field.Forbidden(path.Child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid"))
 	}
 	if old.Spec.ProviderID != "" && n.Spec.ProviderID != old.Spec.ProviderID {
-		errs = append(errs, field.Forbidden(field.NewPath("spec", "providerID"), "node updates may not change providerID except from \"\" to valid"))
+		message := "field cannot be modified once set"
+		if n.Spec.ProviderID == "" {
+			message = "field cannot be cleared once set"
+		}
+		errs = append(errs, field.Invalid(path.Child("providerID"), nil, message))
 	}
-	rest := old.Spec.DeepCopy()
-	rest.PodCIDR, rest.PodCIDRs, rest.ProviderID = n.Spec.PodCIDR, n.Spec.PodCIDRs, n.Spec.ProviderID
-	rest.Unschedulable, rest.Taints, rest.ConfigSource = n.Spec.Unschedulable, n.Spec.Taints, n.Spec.ConfigSource
-	rest.PodPreemptionPolicy = n.Spec.PodPreemptionPolicy
-	if !apiequality.Semantic.DeepEqual(*rest, n.Spec) {
-		errs = append(errs, field.Forbidden(field.NewPath(""), nodeForbidden))
+	if n.Spec.DoNotUseExternalID != old.Spec.DoNotUseExternalID {
+		errs = append(errs, field.Forbidden(path.Child("externalID"), "may not be updated"))
 	}
 	return errs
 }

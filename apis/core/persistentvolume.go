@@ -3,9 +3,8 @@ package core
 import (
 	"context"
 	"fmt"
-	"maps"
 	"reflect"
-	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -23,6 +22,7 @@ var PersistentVolumes = api.Define(api.Resource[*corev1.PersistentVolume]{
 	PrepareCreate:       func(_ context.Context, v *corev1.PersistentVolume) { v.Status.Phase = corev1.VolumePending },
 	Validate:            validateVolumeObject,
 	ValidateUpdate:      validateVolumeObjectUpdate,
+	Warnings:            volumeWarnings,
 	Columns: []api.Column[*corev1.PersistentVolume]{
 		text("Capacity", corev1.PersistentVolumeSpec{}.SwaggerDoc()["capacity"], func(v *corev1.PersistentVolume) string { return storage(v.Spec.Capacity) }),
 		text("Access Modes", corev1.PersistentVolumeSpec{}.SwaggerDoc()["accessModes"], func(v *corev1.PersistentVolume) string { return accessModesText(v.Spec.AccessModes) }),
@@ -57,6 +57,7 @@ func defaultVolumeObject(v *corev1.PersistentVolume) {
 	fill(&v.Spec.PersistentVolumeReclaimPolicy, corev1.PersistentVolumeReclaimRetain)
 	fillPtr(&v.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
 	roundResources(v.Spec.Capacity)
+	defaultForeignVolume(&v.Spec.PersistentVolumeSource)
 	if v.Spec.HostPath != nil {
 		fillPtr(&v.Spec.HostPath.Type, corev1.HostPathUnset)
 	}
@@ -69,7 +70,13 @@ func validateVolumeObject(v *corev1.PersistentVolume) field.ErrorList {
 // ValidateInlineVolume checks a volume that an attachment holds instead of naming it
 // (storage.k8s.io): only where it is and how it is accessed counts.
 func ValidateInlineVolume(s *corev1.PersistentVolumeSpec, path *field.Path) field.ErrorList {
-	errs := validateAccessModes(s.AccessModes, path.Child("accessModes"))
+	errs := validateAccessModes(s.AccessModes, path.Child("accessModes"), "")
+	if len(s.Capacity) > 0 {
+		errs = append(errs, field.Forbidden(path.Child("capacity"), "may not be specified in the context of inline volumes"))
+	}
+	if s.CSI == nil {
+		errs = append(errs, field.Required(path.Child("csi"), "has to be specified in the context of inline volumes"))
+	}
 	if s.StorageClassName != "" {
 		errs = append(errs, field.Forbidden(path.Child("storageClassName"), "may not be specified in the context of inline volumes"))
 	}
@@ -77,11 +84,12 @@ func ValidateInlineVolume(s *corev1.PersistentVolumeSpec, path *field.Path) fiel
 }
 
 func validateVolumeSpec(v *corev1.PersistentVolumeSpec, path *field.Path) field.ErrorList {
-	errs := validateAccessModes(v.AccessModes, path.Child("accessModes"))
+	errs := validateAccessModes(v.AccessModes, path.Child("accessModes"), "")
 	if len(v.Capacity) == 0 {
 		errs = append(errs, field.Required(path.Child("capacity"), ""))
-	} else if q, ok := v.Capacity[corev1.ResourceStorage]; !ok || len(v.Capacity) > 1 {
-		errs = append(errs, field.NotSupported(path.Child("capacity"), fmt.Sprint(slices.Sorted(maps.Keys(v.Capacity))), []string{"storage"}))
+	}
+	if q, ok := v.Capacity[corev1.ResourceStorage]; !ok || len(v.Capacity) > 1 {
+		errs = append(errs, field.NotSupported(path.Child("capacity"), v.Capacity, []string{"storage"}))
 	} else if q.Sign() <= 0 {
 		errs = append(errs, field.Invalid(path.Child("capacity").Key("storage"), q.String(), "must be greater than zero"))
 	}
@@ -113,12 +121,17 @@ func validateVolumeObjectSource(v *corev1.PersistentVolumeSpec, path *field.Path
 	for i := range source.NumField() {
 		if !source.Field(i).IsNil() {
 			if n++; n > 1 {
-				errs = append(errs, field.Forbidden(path, "may not specify more than 1 volume type"))
+				name, _, _ := strings.Cut(source.Type().Field(i).Tag.Get("json"), ",")
+				errs = append(errs, field.Forbidden(path.Child(name), "may not specify more than 1 volume type"))
 			}
 		}
 	}
 	if n == 0 {
 		errs = append(errs, field.Required(path, "must specify a volume type"))
+	}
+	errs = append(errs, validateForeignVolume(&v.PersistentVolumeSource, path)...)
+	if s := v.NFS; s != nil && s.Path != "" && !strings.HasPrefix(s.Path, "/") {
+		errs = append(errs, field.Invalid(path.Child("nfs", "path"), s.Path, "must be an absolute path"))
 	}
 	if h := v.HostPath; h != nil {
 		errs = append(errs, validateHostPath(h, path.Child("hostPath"))...)
@@ -136,15 +149,37 @@ func validateVolumeObjectSource(v *corev1.PersistentVolumeSpec, path *field.Path
 	return errs
 }
 
+// volumeWarnings tell of what is not supported any more.
+func volumeWarnings(v, _ *corev1.PersistentVolume) []string {
+	path, s := field.NewPath("spec"), &v.Spec
+	var list []string
+	if s.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
+		list = append(list, path.Child("persistentVolumeReclaimPolicy").String()+": The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.")
+	}
+	for _, f := range []struct {
+		used              bool
+		name, since, dead string
+	}{
+		{s.CephFS != nil, "cephfs", "1.28", "1.31"}, {s.PhotonPersistentDisk != nil, "photonPersistentDisk", "1.11", "1.16"},
+		{s.ScaleIO != nil, "scaleIO", "1.16", "1.22"}, {s.StorageOS != nil, "storageOS", "1.22", "1.25"},
+		{s.Glusterfs != nil, "glusterfs", "1.25", "1.26"}, {s.RBD != nil, "rbd", "1.28", "1.31"},
+	} {
+		if f.used {
+			list = append(list, fmt.Sprintf("%s: deprecated in v%s, non-functional in v%s+", path.Child(f.name), f.since, f.dead))
+		}
+	}
+	return list
+}
+
 func validateVolumeObjectUpdate(v, old *corev1.PersistentVolume) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("spec")
 	if !apiequality.Semantic.DeepEqual(v.Spec.PersistentVolumeSource, old.Spec.PersistentVolumeSource) {
 		errs = append(errs, field.Forbidden(path.Child("persistentvolumesource"), "spec.persistentvolumesource is immutable after creation\n"+specDiff(old.Spec.PersistentVolumeSource, v.Spec.PersistentVolumeSource)))
 	}
-	errs = append(errs, immutable(v.Spec.VolumeMode, old.Spec.VolumeMode, path.Child("volumeMode"))...)
-	if old.Spec.NodeAffinity != nil {
-		errs = append(errs, immutable(v.Spec.NodeAffinity, old.Spec.NodeAffinity, path.Child("nodeAffinity"))...)
+	errs = append(errs, immutable(v.Spec.VolumeMode, old.Spec.VolumeMode, field.NewPath("volumeMode"))...)
+	if old.Spec.NodeAffinity != nil && !apiequality.Semantic.DeepEqual(v.Spec.NodeAffinity, old.Spec.NodeAffinity) {
+		errs = append(errs, field.Invalid(field.NewPath("nodeAffinity"), v.Spec.NodeAffinity, "field is immutable, except for updating from beta label to GA"))
 	}
 	return errs
 }

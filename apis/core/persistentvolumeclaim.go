@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,11 +23,22 @@ var PersistentVolumeClaims = api.Define(api.Resource[*corev1.PersistentVolumeCla
 		defaultClaimSpec(&c.Spec)
 		roundResources(c.Status.Capacity)
 	},
-	PrepareCreate: func(_ context.Context, c *corev1.PersistentVolumeClaim) { c.Status.Phase = corev1.ClaimPending },
+	PrepareCreate: func(_ context.Context, c *corev1.PersistentVolumeClaim) {
+		c.Status.Phase = corev1.ClaimPending
+		dropDataSource(&c.Spec)
+		twinDataSource(&c.Spec)
+	},
+	PrepareUpdate: func(_ context.Context, c, old *corev1.PersistentVolumeClaim) {
+		if old.Spec.DataSource == nil && old.Spec.DataSourceRef == nil {
+			dropDataSource(&c.Spec)
+		}
+		twinDataSource(&c.Spec)
+	},
 	Validate: func(c *corev1.PersistentVolumeClaim) field.ErrorList {
 		return validateClaimSpec(&c.Spec, field.NewPath("spec"))
 	},
 	ValidateUpdate: validateClaimUpdate,
+	ValidateStatus: validateClaimStatus,
 	Columns: []api.Column[*corev1.PersistentVolumeClaim]{
 		text("Status", corev1.PersistentVolumeClaimStatus{}.SwaggerDoc()["phase"], func(c *corev1.PersistentVolumeClaim) string {
 			if c.DeletionTimestamp != nil {
@@ -107,18 +119,12 @@ func defaultClaimSpec(s *corev1.PersistentVolumeClaimSpec) {
 	fillPtr(&s.VolumeMode, corev1.PersistentVolumeFilesystem)
 	roundResources(s.Resources.Limits)
 	roundResources(s.Resources.Requests)
-	// dataSource and dataSourceRef are two names of one thing within a namespace.
-	if s.DataSource != nil && s.DataSourceRef == nil {
-		s.DataSourceRef = &corev1.TypedObjectReference{APIGroup: s.DataSource.APIGroup, Kind: s.DataSource.Kind, Name: s.DataSource.Name}
-	} else if r := s.DataSourceRef; r != nil && s.DataSource == nil && (r.Namespace == nil || *r.Namespace == "") {
-		s.DataSource = &corev1.TypedLocalObjectReference{APIGroup: r.APIGroup, Kind: r.Kind, Name: r.Name}
-	}
 }
 
-func validateAccessModes(modes []corev1.PersistentVolumeAccessMode, path *field.Path) field.ErrorList {
+func validateAccessModes(modes []corev1.PersistentVolumeAccessMode, path *field.Path, missing string) field.ErrorList {
 	var errs field.ErrorList
 	if len(modes) == 0 {
-		errs = append(errs, field.Required(path, "at least 1 access mode is required"))
+		errs = append(errs, field.Required(path, missing))
 	}
 	pod := false
 	for _, m := range modes {
@@ -132,7 +138,7 @@ func validateAccessModes(modes []corev1.PersistentVolumeAccessMode, path *field.
 }
 
 func validateClaimSpec(s *corev1.PersistentVolumeClaimSpec, path *field.Path) field.ErrorList {
-	errs := validateAccessModes(s.AccessModes, path.Child("accessModes"))
+	errs := validateAccessModes(s.AccessModes, path.Child("accessModes"), "at least 1 access mode is required")
 	if s.Selector != nil {
 		errs = append(errs, metav1validation.ValidateLabelSelector(s.Selector, metav1validation.LabelSelectorValidationOptions{}, path.Child("selector"))...)
 	}
@@ -145,8 +151,86 @@ func validateClaimSpec(s *corev1.PersistentVolumeClaimSpec, path *field.Path) fi
 	if s.StorageClassName != nil && *s.StorageClassName != "" {
 		errs = append(errs, dnsSubdomain(*s.StorageClassName, path.Child("storageClassName"))...)
 	}
+	errs = append(errs, validateDataSources(s, path)...)
+	if c := s.VolumeAttributesClassName; c != nil && *c != "" {
+		errs = append(errs, dnsSubdomain(*c, path.Child("volumeAttributesClassName"))...)
+	}
 	if s.VolumeMode != nil {
 		errs = append(errs, oneOf(*s.VolumeMode, path.Child("volumeMode"), corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem)...)
+	}
+	return errs
+}
+
+// dropDataSource forgets sources that have never been allowed in the older of the two fields, as has always been done, and
+// those in other namespaces, which belong to a feature that is off.
+func dropDataSource(s *corev1.PersistentVolumeClaimSpec) {
+	if r := s.DataSourceRef; r != nil && r.Namespace != nil {
+		s.DataSourceRef = nil
+	}
+	d := s.DataSource
+	if d == nil {
+		return
+	}
+	group := ""
+	if d.APIGroup != nil {
+		group = *d.APIGroup
+	}
+	known := group == "" && d.Kind == "PersistentVolumeClaim" || group == "snapshot.storage.k8s.io" && d.Kind == "VolumeSnapshot"
+	if !known && s.DataSourceRef == nil {
+		s.DataSource = nil
+	}
+}
+
+// twinDataSource makes two names of one thing within a namespace of whichever is given.
+func twinDataSource(s *corev1.PersistentVolumeClaimSpec) {
+	if s.DataSource != nil && s.DataSourceRef == nil {
+		s.DataSourceRef = &corev1.TypedObjectReference{APIGroup: s.DataSource.APIGroup, Kind: s.DataSource.Kind, Name: s.DataSource.Name}
+	} else if r := s.DataSourceRef; r != nil && s.DataSource == nil && (r.Namespace == nil || *r.Namespace == "") {
+		s.DataSource = &corev1.TypedLocalObjectReference{APIGroup: r.APIGroup, Kind: r.Kind, Name: r.Name}
+	}
+}
+
+func validateDataSources(s *corev1.PersistentVolumeClaimSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	check := func(group *string, kind, name string, at *field.Path) {
+		errs = append(errs, required(name, at.Child("name"), "")...)
+		errs = append(errs, required(kind, at.Child("kind"), "")...)
+		if group == nil || *group == "" {
+			if kind != "PersistentVolumeClaim" {
+				errs = append(errs, field.Invalid(at, kind, "must be 'PersistentVolumeClaim' when referencing the default apiGroup"))
+			}
+			return
+		}
+		errs = append(errs, dnsSubdomain(*group, at.Child("apiGroup"))...)
+	}
+	d, r := s.DataSource, s.DataSourceRef
+	if d != nil {
+		check(d.APIGroup, d.Kind, d.Name, path.Child("dataSource"))
+	}
+	if r != nil {
+		check(r.APIGroup, r.Kind, r.Name, path.Child("dataSourceRef"))
+	}
+	if d != nil && r != nil && (d.Kind != r.Kind || d.Name != r.Name || !apiequality.Semantic.DeepEqual(d.APIGroup, r.APIGroup)) {
+		errs = append(errs, field.Invalid(path, s, "must match dataSourceRef"))
+	}
+	return errs
+}
+
+// validateClaimStatus checks how far a claim's growth has come.
+func validateClaimStatus(c, _ *corev1.PersistentVolumeClaim) field.ErrorList {
+	var errs field.ErrorList
+	path := field.NewPath("status")
+	states := []corev1.ClaimResourceStatus{
+		corev1.PersistentVolumeClaimControllerResizeInProgress, corev1.PersistentVolumeClaimControllerResizeInfeasible,
+		corev1.PersistentVolumeClaimNodeResizeInProgress, corev1.PersistentVolumeClaimNodeResizeInfeasible, corev1.PersistentVolumeClaimNodeResizePending,
+	}
+	for name, state := range c.Status.AllocatedResourceStatuses {
+		if !slices.Contains(states, state) {
+			errs = append(errs, field.NotSupported(path.Child("allocatedResourceStatuses"), name, states))
+		}
+	}
+	for _, name := range sortedResources(c.Status.Capacity) {
+		errs = append(errs, validateQuantity(c.Status.Capacity[name], path.Child("capacity").Key(string(name)))...)
 	}
 	return errs
 }
@@ -163,8 +247,8 @@ func validateClaimUpdate(c, old *corev1.PersistentVolumeClaim) field.ErrorList {
 	if rest.StorageClassName == nil {
 		rest.StorageClassName = c.Spec.StorageClassName // set once, by hand or by the default class
 	}
-	rest.VolumeAttributesClassName = c.Spec.VolumeAttributesClassName
 	if old.Status.Phase == corev1.ClaimBound {
+		rest.VolumeAttributesClassName = c.Spec.VolumeAttributesClassName
 		rest.Resources.Requests = c.Spec.Resources.Requests
 	}
 	if !apiequality.Semantic.DeepEqual(*rest, c.Spec) {

@@ -7,6 +7,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
 )
@@ -20,10 +21,20 @@ var Pods = api.Define(api.Resource[*corev1.Pod]{
 	Default:             defaultPod,
 	PrepareCreate:       preparePod,
 	Validate:            validatePod,
-	ValidateUpdate:      validatePodUpdate,
-	ValidateStatus:      validatePodStatus,
-	PrepareStatus:       preparePodStatus,
-	BeforeDelete:        podGrace,
+	Warnings: func(p, _ *corev1.Pod) []string {
+		return sourceWarnings(p.Spec.Volumes, field.NewPath("spec", "volumes"))
+	},
+	ValidateCreate: func(p *corev1.Pod) field.ErrorList {
+		errs := tokensNeedAccount(&p.Spec)
+		if len(p.Spec.EphemeralContainers) > 0 {
+			errs = append(errs, field.Forbidden(field.NewPath("spec", "ephemeralContainers"), "cannot be set on create"))
+		}
+		return errs
+	},
+	ValidateUpdate: validatePodUpdate,
+	ValidateStatus: validatePodStatus,
+	PrepareStatus:  preparePodStatus,
+	BeforeDelete:   podGrace,
 	Updates: []api.Update[*corev1.Pod]{
 		{Name: "ephemeralcontainers", Apply: applyEphemeralContainers, Validate: validateEphemeralUpdate},
 		{Name: "resize", Apply: applyResize, Validate: validateResize},
@@ -58,14 +69,34 @@ func podIPField(p *corev1.Pod) string {
 // preparePod gives a new pod the status it starts with.
 func preparePod(_ context.Context, p *corev1.Pod) {
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: QOSClass(p)}
+	if t := p.Spec.TerminationGracePeriodSeconds; t != nil && *t < 0 {
+		p.Spec.TerminationGracePeriodSeconds = ptr(int64(1))
+	}
 	if len(p.Spec.SchedulingGates) > 0 {
 		p.Status.Conditions = []corev1.PodCondition{{
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated,
-			Message:            "Scheduling is blocked due to non-empty scheduling gates",
-			ObservedGeneration: 1,
+			Message: "Scheduling is blocked due to non-empty scheduling gates",
 		}}
 	}
 	mergeMatchLabelKeys(p)
+}
+
+// tokensNeedAccount: without an account there is none whose token a volume could hold.
+func tokensNeedAccount(s *corev1.PodSpec) field.ErrorList {
+	if s.ServiceAccountName != "" {
+		return nil
+	}
+	var errs field.ErrorList
+	for i := range s.Volumes {
+		p := s.Volumes[i].Projected
+		for j := 0; p != nil && j < len(p.Sources); j++ {
+			if p.Sources[j].ServiceAccountToken != nil {
+				errs = append(errs, field.Forbidden(field.NewPath("spec", "volumes").Index(i).Child("projected", "sources").Index(j).Child("serviceAccountToken"),
+					"must not be specified when serviceAccountName is not set"))
+			}
+		}
+	}
+	return errs
 }
 
 // preparePodStatus keeps what a status write may not take away.

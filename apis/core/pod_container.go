@@ -168,8 +168,8 @@ func (set *containerSet) mounts(c *corev1.Container, path *field.Path) field.Err
 		if m.SubPath != "" && m.SubPathExpr != "" {
 			errs = append(errs, field.Invalid(p.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))
 		}
-		errs = append(errs, localPath(m.SubPath, p.Child("subPath"))...)
-		errs = append(errs, localPath(m.SubPathExpr, p.Child("subPathExpr"))...)
+		errs = append(errs, localPath(m.SubPath, path.Child("volumeMounts", "subPath"))...)
+		errs = append(errs, localPath(m.SubPathExpr, path.Child("volumeMounts", "subPathExpr"))...)
 		if m.MountPropagation != nil {
 			errs = append(errs, validatePropagation(*m.MountPropagation, c, p.Child("mountPropagation"))...)
 		}

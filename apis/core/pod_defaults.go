@@ -30,6 +30,7 @@ func DefaultPodTemplate(t *corev1.PodTemplateSpec) { DefaultPodSpec(&t.Spec) }
 
 // DefaultPodSpec fills in what is unset in the spec of a pod or template.
 func DefaultPodSpec(s *corev1.PodSpec) {
+	dropUnused(s)
 	fill(&s.DNSPolicy, corev1.DNSClusterFirst)
 	fill(&s.RestartPolicy, corev1.RestartPolicyAlways)
 	fill(&s.SchedulerName, corev1.DefaultSchedulerName)
@@ -44,6 +45,7 @@ func DefaultPodSpec(s *corev1.PodSpec) {
 	}
 	for i := range s.Volumes {
 		defaultVolume(&s.Volumes[i])
+		defaultForeignSource(&s.Volumes[i].VolumeSource)
 	}
 	for i := range s.InitContainers {
 		defaultContainer(&s.InitContainers[i])

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/diff"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -45,7 +46,7 @@ func validatePodUpdate(p, old *corev1.Pod) field.ErrorList {
 		errs = append(errs, gatedUpdate(munged, old, path)...)
 	}
 	if !apiequality.Semantic.DeepEqual(*munged, old.Spec) {
-		errs = append(errs, field.Forbidden(path, podImmutable+"\n"+specDiff(*munged, old.Spec)))
+		errs = append(errs, field.Forbidden(path, podImmutable+"\n"+specDiff(old.Spec, *munged)))
 	}
 	return errs
 }
@@ -89,9 +90,9 @@ func onlyMoreTolerations(now, old []corev1.Toleration, path *field.Path) field.E
 }
 
 func onlyFewerGates(now, old []corev1.PodSchedulingGate, path *field.Path) field.ErrorList {
-	for _, g := range now {
+	for i, g := range now {
 		if !slices.Contains(old, g) {
-			return field.ErrorList{field.Forbidden(path, fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", g.Name))}
+			return field.ErrorList{field.Forbidden(path.Index(i).Child("name"), fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", g.Name))}
 		}
 	}
 	return nil
@@ -150,6 +151,9 @@ func validatePodStatus(p, old *corev1.Pod) field.ErrorList {
 	if n := p.Status.NominatedNodeName; n != "" {
 		errs = append(errs, dnsSubdomain(n, path.Child("nominatedNodeName"))...)
 	}
+	for i, ip := range p.Status.PodIPs {
+		errs = append(errs, validation.IsValidIPForLegacyField(path.Child("podIPs").Index(i), ip.IP, true, knownIPs(old))...)
+	}
 	for i, c := range p.Status.Conditions {
 		if c.Status != corev1.ConditionTrue && c.Status != corev1.ConditionFalse && c.Status != corev1.ConditionUnknown {
 			errs = append(errs, field.NotSupported(path.Child("conditions").Index(i).Child("status"), c.Status,
@@ -162,6 +166,15 @@ func validatePodStatus(p, old *corev1.Pod) field.ErrorList {
 	return append(errs, noRestartOfFinished(p, old, path)...)
 }
 
+// knownIPs may stay as they were once allowed.
+func knownIPs(p *corev1.Pod) []string {
+	var list []string
+	for _, ip := range p.Status.PodIPs {
+		list = append(list, ip.IP)
+	}
+	return list
+}
+
 // noRestartOfFinished keeps containers of pods that never restart from leaving their end.
 func noRestartOfFinished(p, old *corev1.Pod, path *field.Path) field.ErrorList {
 	if old.Spec.RestartPolicy == corev1.RestartPolicyAlways {
@@ -172,13 +185,13 @@ func noRestartOfFinished(p, old *corev1.Pod, path *field.Path) field.ErrorList {
 	for i := range p.Status.ContainerStatuses {
 		now[p.Status.ContainerStatuses[i].Name] = &p.Status.ContainerStatuses[i]
 	}
-	for _, was := range old.Status.ContainerStatuses {
+	for i, was := range old.Status.ContainerStatuses {
 		t := was.State.Terminated
 		if t == nil || t.ExitCode != 0 && old.Spec.RestartPolicy == corev1.RestartPolicyOnFailure || hasRestartRules(old, was.Name) {
 			continue
 		}
 		if n := now[was.Name]; n != nil && n.State.Terminated == nil {
-			errs = append(errs, field.Forbidden(path.Child("containerStatuses").Key(was.Name).Child("state"), "may not be transitioned to non-terminated state"))
+			errs = append(errs, field.Forbidden(path.Child("containerStatuses").Index(i).Child("state"), "may not be transitioned to non-terminated state"))
 		}
 	}
 	return errs
@@ -212,7 +225,7 @@ func validateEphemeralUpdate(p, old *corev1.Pod) field.ErrorList {
 		if n == nil {
 			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", was.Name)))
 		} else if !apiequality.Semantic.DeepEqual(*n, *was) {
-			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%s", was.Name, specDiff(*n, *was))))
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%s", was.Name, specDiff(*was, *n))))
 		}
 	}
 	return errs
@@ -244,7 +257,7 @@ func validateResize(p, old *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
 	errs := validatePod(p)
 	if QOSClass(p) != QOSClass(old) {
-		errs = append(errs, field.Invalid(path, QOSClass(p), "Pod QOS Class may not change as a result of resizing"))
+		errs = append(errs, field.Invalid(path, QOSClass(old), "Pod QOS Class may not change as a result of resizing"))
 	}
 	for i := range p.Spec.Containers {
 		errs = append(errs, resizable(&p.Spec.Containers[i].Resources, &old.Spec.Containers[i].Resources, path.Child("containers").Index(i).Child("resources"))...)
@@ -263,25 +276,30 @@ func validateResize(p, old *corev1.Pod) field.ErrorList {
 // resizable allows changes of cpu and memory only, and none that takes a bound away.
 func resizable(now, old *corev1.ResourceRequirements, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
+	other := false
 	check := func(now, old corev1.ResourceList, which string) {
-		p := path.Child(which)
+		removed := false
 		for name, q := range old {
 			n, ok := now[name]
 			if slices.Contains(qosResources, name) {
-				if !ok {
-					errs = append(errs, field.Forbidden(p, "resource "+which+" cannot be removed"))
-				}
+				removed = removed || !ok
 			} else if !ok || n.Cmp(q) != 0 {
-				errs = append(errs, field.Forbidden(path, "only cpu and memory resources are mutable"))
+				other = true
 			}
+		}
+		if removed {
+			errs = append(errs, field.Forbidden(path.Child(which), "resource "+which+" cannot be removed"))
 		}
 		for name := range now {
 			if _, had := old[name]; !had && !slices.Contains(qosResources, name) {
-				errs = append(errs, field.Forbidden(path, "only cpu and memory resources are mutable"))
+				other = true
 			}
 		}
 	}
-	check(now.Limits, old.Limits, "limits")
 	check(now.Requests, old.Requests, "requests")
+	check(now.Limits, old.Limits, "limits")
+	if other {
+		errs = append(errs, field.Forbidden(field.NewPath("spec"), "only cpu and memory resources are mutable"))
+	}
 	return errs
 }

@@ -19,9 +19,6 @@ const (
 func validatePod(p *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
 	errs := validatePodSpec(&p.Spec, path)
-	if name := p.Spec.ServiceAccountName; name != "" {
-		errs = append(errs, invalid(path.Child("serviceAccountName"), name, apivalidation.ValidateServiceAccountName(name, false))...)
-	}
 	if len(p.Spec.SchedulingGates) > 0 && p.Spec.NodeName != "" && p.Status.Phase == corev1.PodPending && p.ResourceVersion == "" {
 		errs = append(errs, field.Forbidden(path.Child("nodeName"), "cannot be set until all schedulingGates have been cleared"))
 	}
@@ -42,12 +39,16 @@ func ValidatePodTemplate(t *corev1.PodTemplateSpec, path *field.Path) field.Erro
 func validatePodSpec(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	volumes, errs := validateVolumes(s.Volumes, path.Child("volumes"))
 	errs = append(errs, validateContainers(s, volumes, path)...)
+	if name := s.ServiceAccountName; name != "" {
+		errs = append(errs, invalid(path.Child("serviceAccountName"), name, apivalidation.ValidateServiceAccountName(name, false))...)
+	}
+	errs = append(errs, notOnWindows(s, path)...)
 	errs = append(errs, given(s.RestartPolicy, path.Child("restartPolicy"), corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)...)
 	errs = append(errs, given(s.DNSPolicy, path.Child("dnsPolicy"), corev1.DNSClusterFirst, corev1.DNSClusterFirstWithHostNet, corev1.DNSDefault, corev1.DNSNone)...)
 	errs = append(errs, metav1validation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
 	errs = append(errs, validatePodSecurity(s, path.Child("securityContext"))...)
-	for i, ref := range s.ImagePullSecrets {
-		errs = append(errs, required(ref.Name, path.Child("imagePullSecrets").Index(i).Child("name"), "")...)
+	if s.HostUsers != nil && !*s.HostUsers && s.HostNetwork {
+		errs = append(errs, field.Forbidden(path.Child("hostNetwork"), "when `hostUsers` is false"))
 	}
 	errs = append(errs, validatePodScheduling(s, path)...)
 	errs = append(errs, validatePodDNS(s, path)...)
@@ -97,10 +98,25 @@ func validatePodScheduling(s *corev1.PodSpec, path *field.Path) field.ErrorList 
 	return append(errs, validateSpread(s.TopologySpreadConstraints, path.Child("topologySpreadConstraints"))...)
 }
 
+// longestHostname is what a kernel keeps, in bytes.
+const longestHostname = 64
+
 func validatePodDNS(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if s.Hostname != "" {
 		errs = append(errs, dnsLabel(s.Hostname, path.Child("hostname"))...)
+	}
+	if name, at := s.HostnameOverride, path.Child("hostnameOverride"); name != nil {
+		if s.SetHostnameAsFQDN != nil && *s.SetHostnameAsFQDN {
+			errs = append(errs, field.Forbidden(at, "may not be specified when setHostnameAsFQDN is true"))
+		}
+		if s.HostNetwork {
+			errs = append(errs, field.Forbidden(at, "may not be specified when hostNetwork is true"))
+		}
+		if len(*name) > longestHostname {
+			errs = append(errs, field.TooLong(at, "", longestHostname))
+		}
+		errs = append(errs, dnsSubdomain(*name, at)...)
 	}
 	if s.Subdomain != "" {
 		errs = append(errs, dnsLabel(s.Subdomain, path.Child("subdomain"))...)

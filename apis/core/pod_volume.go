@@ -23,8 +23,11 @@ func validateVolumes(list []corev1.Volume, path *field.Path) (map[string]*corev1
 		default:
 			errs = append(errs, dnsLabel(v.Name, p.Child("name"))...)
 		}
-		names[v.Name] = v
-		errs = append(errs, validateVolumeSource(&v.VolumeSource, p)...)
+		bad := validateVolumeSource(&v.VolumeSource, p)
+		if len(bad) == 0 { // only then may it be mounted
+			names[v.Name] = v
+		}
+		errs = append(errs, bad...)
 	}
 	return names, errs
 }
@@ -87,13 +90,21 @@ func validateOneSource(s *corev1.VolumeSource, path *field.Path) field.ErrorList
 		return validateClaimSpec(&s.Ephemeral.VolumeClaimTemplate.Spec, p.Child("spec"))
 	case s.NFS != nil:
 		errs := required(s.NFS.Server, path.Child("nfs", "server"), "")
+		if s.NFS.Path != "" && !strings.HasPrefix(s.NFS.Path, "/") {
+			errs = append(errs, field.Invalid(path.Child("nfs", "path"), s.NFS.Path, "must be an absolute path"))
+		}
 		return append(errs, required(s.NFS.Path, path.Child("nfs", "path"), "")...)
 	case s.CSI != nil:
-		return required(s.CSI.Driver, path.Child("csi", "driver"), "")
+		errs := required(s.CSI.Driver, path.Child("csi", "driver"), "")
+		if r := s.CSI.NodePublishSecretRef; r != nil {
+			errs = append(errs, required(r.Name, path.Child("csi", "nodePublishSecretRef", "name"), "")...)
+		}
+		return errs
 	case s.Image != nil:
-		return required(s.Image.Reference, path.Child("image", "reference"), "")
+		errs := required(s.Image.Reference, path.Child("image", "reference"), "")
+		return append(errs, oneOf(s.Image.PullPolicy, path.Child("image", "pullPolicy"), corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
 	}
-	return nil
+	return validateForeignSource(s, path)
 }
 
 func validateHostPath(s *corev1.HostPathVolumeSource, path *field.Path) field.ErrorList {

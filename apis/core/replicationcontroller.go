@@ -116,5 +116,8 @@ func validateControllerStatus(s *corev1.ReplicationControllerStatus) field.Error
 			errs = append(errs, field.Invalid(path.Child(part.name), part.n, "cannot be greater than status.replicas"))
 		}
 	}
+	if s.AvailableReplicas > s.ReadyReplicas {
+		errs = append(errs, field.Invalid(path.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas"))
+	}
 	return errs
 }

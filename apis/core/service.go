@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -27,6 +28,7 @@ var Services = api.Define(api.Resource[*corev1.Service]{
 	Validate:            validateService,
 	ValidateUpdate:      validateServiceUpdate,
 	ValidateStatus:      validateServiceStatus,
+	Warnings:            serviceWarnings,
 	Reserve:             reserveService,
 	Released:            releaseService,
 	Connects:            []api.Connect{proxyConnect("ServiceProxyOptions", newServiceProxyOptions)},
@@ -167,16 +169,55 @@ func servicePorts(s *corev1.Service) string {
 	return orNone(strings.Join(list, ","))
 }
 
-func validateServiceStatus(s, _ *corev1.Service) field.ErrorList {
+// serviceWarnings tell of what is ignored, and of what is not wanted any more.
+func serviceWarnings(s, _ *corev1.Service) []string {
+	var list []string
+	spec := &s.Spec
+	warn := func(when bool, text string) {
+		if when {
+			list = append(list, text)
+		}
+	}
+	_, hints := s.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]
+	warn(hints, fmt.Sprintf("annotation %s is deprecated, please use %s instead", corev1.DeprecatedAnnotationTopologyAwareHints, corev1.AnnotationTopologyMode))
+	headless := spec.Type == corev1.ServiceTypeClusterIP && spec.ClusterIP == corev1.ClusterIPNone
+	named := spec.Type == corev1.ServiceTypeExternalName
+	external := len(spec.ExternalIPs) > 0
+	warn(headless && spec.LoadBalancerIP != "", "spec.loadBalancerIP is ignored for headless services")
+	warn(headless && external, "spec.externalIPs is ignored for headless services")
+	warn(headless && spec.SessionAffinity != corev1.ServiceAffinityNone, "spec.SessionAffinity is ignored for headless services")
+	warn(external && !headless && !named, "spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+	warn(named && external, fmt.Sprintf("spec.externalIPs is ignored when spec.type is %q", corev1.ServiceTypeExternalName))
+	warn(!named && spec.ExternalName != "", fmt.Sprintf("spec.externalName is ignored when spec.type is not %q", corev1.ServiceTypeExternalName))
+	d := spec.TrafficDistribution
+	warn(d != nil && *d == corev1.ServiceTrafficDistributionPreferClose,
+		fmt.Sprintf("spec.trafficDistribution: %q is deprecated; use %q", corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone))
+	return list
+}
+
+func validateServiceStatus(s, old *corev1.Service) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("status", "loadBalancer", "ingress")
-	for i, ing := range s.Status.LoadBalancer.Ingress {
+	now, was := s.Status.LoadBalancer.Ingress, old.Status.LoadBalancer.Ingress
+	if len(now) > 0 && s.Spec.Type != corev1.ServiceTypeLoadBalancer && !apiequality.Semantic.DeepEqual(now, was) {
+		errs = append(errs, field.Forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'"))
+	}
+	var known []string // may stay as they were once allowed
+	for _, ing := range was {
+		known = append(known, ing.IP)
+	}
+	for i, ing := range now {
 		p := path.Index(i)
 		if ing.IP != "" {
-			errs = append(errs, validation.IsValidIPForLegacyField(p.Child("ip"), ing.IP, false, nil)...)
+			errs = append(errs, validation.IsValidIPForLegacyField(p.Child("ip"), ing.IP, true, known)...)
 			if ing.IPMode == nil {
 				errs = append(errs, field.Required(p.Child("ipMode"), "must be specified when `ip` is set"))
 			}
+		} else if ing.IPMode != nil {
+			errs = append(errs, field.Forbidden(p.Child("ipMode"), "may not be specified when `ip` is not set"))
+		}
+		if ing.IPMode != nil {
+			errs = append(errs, oneOf(*ing.IPMode, p.Child("ipMode"), corev1.LoadBalancerIPModeProxy, corev1.LoadBalancerIPModeVIP)...)
 		}
 		if ing.Hostname != "" {
 			errs = append(errs, dnsSubdomain(ing.Hostname, p.Child("hostname"))...)

@@ -223,10 +223,10 @@ func validateBalancer(spec *corev1.ServiceSpec, path *field.Path) field.ErrorLis
 	only := "may only be used when `type` is 'LoadBalancer'"
 	balancer := spec.Type == corev1.ServiceTypeLoadBalancer
 	if len(spec.LoadBalancerSourceRanges) > 0 && !balancer {
-		errs = append(errs, field.Forbidden(path.Child("loadBalancerSourceRanges"), only))
+		errs = append(errs, field.Forbidden(path.Child("LoadBalancerSourceRanges"), only))
 	}
 	for i, cidr := range spec.LoadBalancerSourceRanges {
-		errs = append(errs, validation.IsValidCIDRForLegacyField(path.Child("loadBalancerSourceRanges").Index(i), strings.TrimSpace(cidr), false, nil)...)
+		errs = append(errs, validation.IsValidCIDRForLegacyField(path.Child("LoadBalancerSourceRanges").Index(i), strings.TrimSpace(cidr), false, nil)...)
 	}
 	if balancer && spec.AllocateLoadBalancerNodePorts == nil {
 		errs = append(errs, field.Required(path.Child("allocateLoadBalancerNodePorts"), ""))

@@ -9,11 +9,20 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 )
 
+// mountableSecrets keeps an account's pods to the secrets that it lists.
+const mountableSecrets = "kubernetes.io/enforce-mountable-secrets"
+
 // ServiceAccounts is the kind ServiceAccount.
 var ServiceAccounts = api.Define(api.Resource[*corev1.ServiceAccount]{
 	Version: "v1", Kind: "ServiceAccount", Plural: "serviceaccounts", Short: []string{"sa"}, Namespaced: true,
 	UnconditionalUpdate: true,
 	ValidateName:        apivalidation.ValidateServiceAccountName,
+	Warnings: func(s, _ *corev1.ServiceAccount) []string {
+		if _, ok := s.Annotations[mountableSecrets]; ok {
+			return []string{"metadata.annotations[" + mountableSecrets + "]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"}
+		}
+		return nil
+	},
 	Columns: []api.Column[*corev1.ServiceAccount]{
 		count("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"], func(s *corev1.ServiceAccount) int { return len(s.Secrets) }),
 		Age[*corev1.ServiceAccount](),

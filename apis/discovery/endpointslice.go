@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"slices"
@@ -9,11 +10,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apis/internal/check"
 )
 
 // Limits of one slice.
@@ -32,7 +34,19 @@ var EndpointSlices = api.Define(api.Resource[*discoveryv1.EndpointSlice]{
 	Default:  defaultSlice,
 	Validate: validateSlice,
 	ValidateUpdate: func(obj, old *discoveryv1.EndpointSlice) field.ErrorList {
-		return apivalidation.ValidateImmutableField(obj.AddressType, old.AddressType, field.NewPath("addressType"))
+		return check.Unchanged(field.NewPath("addressType"), obj.AddressType, old.AddressType)
+	},
+	PrepareCreate: func(_ context.Context, s *discoveryv1.EndpointSlice) { dropTopology(s, &discoveryv1.EndpointSlice{}) },
+	PrepareUpdate: func(_ context.Context, s, old *discoveryv1.EndpointSlice) {
+		if !apiequality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) {
+			dropTopology(s, old)
+		}
+	},
+	Warnings: func(s, _ *discoveryv1.EndpointSlice) []string {
+		if s.AddressType == discoveryv1.AddressTypeFQDN {
+			return []string{"spec.addressType: FQDN endpoints are deprecated"}
+		}
+		return nil
 	},
 	Columns: []api.Column[*discoveryv1.EndpointSlice]{
 		{Name: "AddressType", Description: discoveryv1.EndpointSlice{}.SwaggerDoc()["addressType"], Value: func(s *discoveryv1.EndpointSlice) any { return string(s.AddressType) }},
@@ -41,6 +55,22 @@ var EndpointSlices = api.Define(api.Resource[*discoveryv1.EndpointSlice]{
 		api.Age[*discoveryv1.EndpointSlice](),
 	},
 })
+
+// dropTopology clears a field of an earlier version. The node named in it is kept where it was known before.
+func dropTopology(s, old *discoveryv1.EndpointSlice) {
+	known := map[string]bool{}
+	for _, e := range old.Endpoints {
+		known[e.DeprecatedTopology[corev1.LabelHostname]] = true
+	}
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		name := e.DeprecatedTopology[corev1.LabelHostname]
+		if e.NodeName == nil && known[name] && len(validation.IsDNS1123Subdomain(name)) == 0 {
+			e.NodeName = &name
+		}
+		e.DeprecatedTopology = nil
+	}
+}
 
 func defaultSlice(s *discoveryv1.EndpointSlice) {
 	for i := range s.Ports {
@@ -112,12 +142,12 @@ func validateEndpoints(endpoints []discoveryv1.Endpoint, kind discoveryv1.Addres
 	for i := range endpoints {
 		e, at := &endpoints[i], path.Index(i)
 		if len(e.Addresses) == 0 {
-			errs = append(errs, field.Required(at.Child("addresses"), "must contain at least 1 address"))
+			errs = append(errs, field.Required(at.Child("addresses"), ""))
 		} else if len(e.Addresses) > maxAddresses {
 			errs = append(errs, field.TooMany(at.Child("addresses"), len(e.Addresses), maxAddresses))
 		} else {
 			for j, a := range e.Addresses {
-				errs = append(errs, validateAddress(a, kind, at.Child("addresses").Index(j))...)
+				errs = append(errs, validateAddress(a, kind, at.Child("addresses"), j)...)
 			}
 		}
 		if e.NodeName != nil {
@@ -139,7 +169,8 @@ func wrong(value string, path *field.Path, messages []string) field.ErrorList {
 	return errs
 }
 
-func validateAddress(a string, kind discoveryv1.AddressType, path *field.Path) field.ErrorList {
+func validateAddress(a string, kind discoveryv1.AddressType, list *field.Path, i int) field.ErrorList {
+	path := list.Index(i)
 	switch kind {
 	case discoveryv1.AddressTypeFQDN:
 		return validation.IsFullyQualifiedDomainName(path, a)
@@ -153,7 +184,7 @@ func validateAddress(a string, kind discoveryv1.AddressType, path *field.Path) f
 		return errs
 	}
 	if v4 := ip.To4() != nil; v4 != (kind == discoveryv1.AddressTypeIPv4) {
-		return append(errs, field.Invalid(path, a, fmt.Sprintf("must be an %s address", kind)))
+		return append(errs, field.Invalid(list, a, fmt.Sprintf("must be an %s address", kind)))
 	}
 	return append(errs, validateReach(ip, a, path)...)
 }
@@ -203,10 +234,6 @@ func validateNames(names []string, path *field.Path, valid func(string) []string
 			errs = append(errs, field.Duplicate(at, name))
 		}
 		seen[name] = true
-		if name == "" {
-			errs = append(errs, field.Required(at, ""))
-			continue
-		}
 		errs = append(errs, wrong(name, at, valid(name))...)
 	}
 	return errs
@@ -235,11 +262,6 @@ func validatePorts(ports []discoveryv1.EndpointPort, path *field.Path) field.Err
 			errs = append(errs, field.Required(at.Child("protocol"), ""))
 		} else if !slices.Contains(protocols, *p.Protocol) {
 			errs = append(errs, field.NotSupported(at.Child("protocol"), *p.Protocol, protocols))
-		}
-		if p.Port != nil {
-			for _, m := range validation.IsValidPortNum(int(*p.Port)) {
-				errs = append(errs, field.Invalid(at.Child("port"), *p.Port, m))
-			}
 		}
 		if p.AppProtocol != nil {
 			errs = append(errs, wrong(*p.AppProtocol, at.Child("appProtocol"), validation.IsQualifiedName(*p.AppProtocol))...)

@@ -24,6 +24,7 @@ var events = api.Define(api.Resource[*eventsv1.Event]{
 	CreateOnUpdate:      true,
 	UnconditionalUpdate: true,
 	Validate:            validate,
+	ValidateCreate:      validateNew,
 	ValidateUpdate:      validateUpdate,
 	Columns: []api.Column[*eventsv1.Event]{
 		{Name: "Last Seen", Value: func(e *eventsv1.Event) any { return lastSeen(e) }},
@@ -88,7 +89,7 @@ func validate(e *eventsv1.Event) field.ErrorList {
 	if e.Series != nil {
 		path := field.NewPath("series")
 		if e.Series.Count < 2 {
-			errs = append(errs, field.Invalid(path.Child("count"), e.Series.Count, "should be at least 2"))
+			errs = append(errs, field.Invalid(path.Child("count"), "", "should be at least 2"))
 		}
 		if e.Series.LastObservedTime.IsZero() {
 			errs = append(errs, field.Required(path.Child("lastObservedTime"), ""))
@@ -107,7 +108,7 @@ func validate(e *eventsv1.Event) field.ErrorList {
 		name, value string
 		limit       int
 		required    bool
-	}{{"reportingInstance", e.ReportingInstance, 128, false}, {"action", e.Action, 128, true}, {"reason", e.Reason, 128, true}, {"note", e.Note, 1024, false}} {
+	}{{"reportingInstance", e.ReportingInstance, 128, false}, {"action", e.Action, 128, true}, {"reason", e.Reason, 128, true}, {"message", e.Note, 1024, false}} {
 		if f.required && f.value == "" {
 			errs = append(errs, field.Required(field.NewPath(f.name), ""))
 		}
@@ -117,6 +118,23 @@ func validate(e *eventsv1.Event) field.ErrorList {
 	}
 	if e.Type != corev1.EventTypeNormal && e.Type != corev1.EventTypeWarning {
 		errs = append(errs, field.Invalid(field.NewPath("type"), "", fmt.Sprintf("has invalid value: %v", e.Type)))
+	}
+	return errs
+}
+
+// validateNew refuses what only the core group's clients write.
+func validateNew(e *eventsv1.Event) field.ErrorList {
+	var errs field.ErrorList
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"firstTimestamp", !e.DeprecatedFirstTimestamp.IsZero()}, {"lastTimestamp", !e.DeprecatedLastTimestamp.IsZero()},
+		{"count", e.DeprecatedCount != 0}, {"source", e.DeprecatedSource != corev1.EventSource{}},
+	} {
+		if f.set {
+			errs = append(errs, field.Invalid(field.NewPath(f.name), "", "needs to be unset"))
+		}
 	}
 	return errs
 }
@@ -133,14 +151,14 @@ func validateUpdate(e, old *eventsv1.Event) field.ErrorList {
 		{"reportingController", e.ReportingController, old.ReportingController},
 		{"reportingInstance", e.ReportingInstance, old.ReportingInstance},
 		{"action", e.Action, old.Action}, {"reason", e.Reason, old.Reason},
-		{"note", e.Note, old.Note}, {"type", e.Type, old.Type},
+		{"message", e.Note, old.Note}, {"type", e.Type, old.Type},
 	} {
 		if f.now != f.before {
 			errs = append(errs, field.Invalid(field.NewPath(f.name), f.now, "field is immutable"))
 		}
 	}
 	if e.Regarding != old.Regarding {
-		errs = append(errs, field.Invalid(field.NewPath("regarding"), e.Regarding, "field is immutable"))
+		errs = append(errs, field.Invalid(field.NewPath("involvedObject"), e.Regarding, "field is immutable"))
 	}
 	return errs
 }

@@ -100,7 +100,7 @@ func validateLimited(l *flowcontrolv1.LimitedPriorityLevelConfiguration, path *f
 		}
 	case flowcontrolv1.LimitResponseTypeQueue:
 		if response.Queuing == nil {
-			errs = append(errs, field.Required(at.Child("queuing"), "must not be empty if limited.limitResponse.type is Limited"))
+			errs = append(errs, field.Required(at.Child("queuing"), ""))
 		} else {
 			errs = append(errs, validateQueuing(response.Queuing, at.Child("queuing"))...)
 		}

@@ -28,8 +28,8 @@ var ingresses = api.Define(api.Resource[ingress]{
 	ValidateStatus: func(i, _ ingress) field.ErrorList {
 		return validateIngressStatus(&i.Status.LoadBalancer, field.NewPath("status", "loadBalancer"))
 	},
-	Warnings: func(i, _ ingress) []string {
-		if _, ok := i.Annotations[classAnnotation]; ok {
+	Warnings: func(i, old ingress) []string {
+		if _, ok := i.Annotations[classAnnotation]; ok && old == nil && i.Spec.IngressClassName == nil {
 			return []string{fmt.Sprintf("annotation %q is deprecated, please use 'spec.ingressClassName' instead", classAnnotation)}
 		}
 		return nil

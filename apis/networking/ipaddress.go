@@ -22,7 +22,7 @@ var ipAddresses = api.Define(api.Resource[ipAddress]{
 	ValidateName:        addressName,
 	Validate:            validateAddress,
 	ValidateUpdate: func(a, old ipAddress) field.ErrorList {
-		return check.Immutable(field.NewPath("spec", "parentRef"), a.Spec.ParentRef, old.Spec.ParentRef)
+		return check.Unchanged(field.NewPath("spec", "parentRef"), a.Spec.ParentRef, old.Spec.ParentRef)
 	},
 	Columns: []api.Column[ipAddress]{
 		api.Text("ParentRef", networkingv1.IPAddressSpec{}.SwaggerDoc()["parentRef"], parentText),

@@ -28,7 +28,7 @@ var runtimeClasses = api.Define(api.Resource[class]{
 	CreateOnUpdate: true,
 	Validate:       validate,
 	ValidateUpdate: func(c, old class) field.ErrorList {
-		return check.Immutable(field.NewPath("handler"), c.Handler, old.Handler)
+		return check.Unchanged(field.NewPath("handler"), c.Handler, old.Handler)
 	},
 	Columns: []api.Column[class]{
 		api.Text("Handler", metav1.ObjectMeta{}.SwaggerDoc()["handler"], func(c class) string { return c.Handler }),
@@ -42,7 +42,7 @@ func validate(c class) field.ErrorList {
 		errs = check.Label(field.NewPath("handler"), c.Handler)
 	}
 	if c.Overhead != nil {
-		errs = append(errs, core.ValidateOverhead(c.Overhead.PodFixed, field.NewPath("overhead", "podFixed"))...)
+		errs = append(errs, core.ValidateOverhead(c.Overhead.PodFixed, field.NewPath("overhead"))...)
 	}
 	if s := c.Scheduling; s != nil {
 		path := field.NewPath("scheduling")

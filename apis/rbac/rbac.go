@@ -34,7 +34,7 @@ func validateName(name string, prefix bool) []string {
 func validateRule(r rbacv1.PolicyRule, namespaced bool, p *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if len(r.Verbs) == 0 {
-		errs = append(errs, field.Required(p.Child("verbs"), "verbs must contain at least one value"))
+		errs = append(errs, field.Required(p.Child("verbs"), ""))
 	}
 	if len(r.NonResourceURLs) > 0 {
 		if namespaced {
@@ -136,7 +136,7 @@ func sameRoleRef(ref, old rbacv1.RoleRef) field.ErrorList {
 	if ref == old {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(field.NewPath("roleRef"), ref, "cannot change roleRef")}
+	return field.ErrorList{field.Invalid(field.NewPath("roleRef"), ref, "field is immutable")}
 }
 
 func validateSelectors(selectors []metav1.LabelSelector, p *field.Path) field.ErrorList {

@@ -15,8 +15,8 @@ func TestValidate(t *testing.T) {
 		return errs[0].Error()
 	}
 	for want, r := range map[string]rbacv1.PolicyRule{
-		"": {Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}},
-		"rules[0].verbs: Required value: verbs must contain at least one value":                               {APIGroups: []string{""}, Resources: []string{"pods"}},
+		"":                               {Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}},
+		"rules[0].verbs: Required value": {APIGroups: []string{""}, Resources: []string{"pods"}},
 		"rules[0].apiGroups: Required value: resource rules must supply at least one api group":               {Verbs: []string{"get"}, Resources: []string{"pods"}},
 		`rules[0].nonResourceURLs: Invalid value: ["/x"]: namespaced rules cannot apply to non-resource URLs`: {Verbs: []string{"get"}, NonResourceURLs: []string{"/x"}},
 	} {
@@ -31,7 +31,7 @@ func TestValidate(t *testing.T) {
 	}
 	other := b.DeepCopy()
 	other.RoleRef.Name = "edit"
-	if errs := ClusterRoleBindings.ValidateUpdate(other, b); len(errs) != 1 || errs[0].Detail != "cannot change roleRef" {
+	if errs := ClusterRoleBindings.ValidateUpdate(other, b); len(errs) != 1 || errs[0].Detail != "field is immutable" {
 		t.Error(errs)
 	}
 	b.Subjects = []rbacv1.Subject{{Kind: "ServiceAccount", Name: "sa"}}

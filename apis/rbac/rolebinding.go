@@ -15,7 +15,7 @@ var RoleBindings = api.Define(api.Resource[*rbacv1.RoleBinding]{
 	Default:      func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 	ValidateName: validateName,
 	Validate: func(b *rbacv1.RoleBinding) field.ErrorList {
-		return append(validateRoleRef(b.RoleRef, "ClusterRole", "Role"), validateSubjects(b.Subjects, true)...)
+		return append(validateRoleRef(b.RoleRef, "Role", "ClusterRole"), validateSubjects(b.Subjects, true)...)
 	},
 	ValidateUpdate: func(b, old *rbacv1.RoleBinding) field.ErrorList { return sameRoleRef(b.RoleRef, old.RoleRef) },
 	Columns: bindingColumns(

@@ -20,7 +20,7 @@ var resourceClaims = api.Define(api.Resource[claim]{
 	Default:             func(c claim) { defaultDevices(&c.Spec.Devices) },
 	Validate:            func(c claim) field.ErrorList { return devices(&c.Spec.Devices, field.NewPath("spec", "devices")) },
 	ValidateUpdate: func(c, old claim) field.ErrorList {
-		return check.Immutable(field.NewPath("spec"), c.Spec, old.Spec)
+		return check.Unchanged(field.NewPath("spec"), c.Spec, old.Spec)
 	},
 	PrepareStatus:  forgetDevices,
 	ValidateStatus: claimStatus,

@@ -2,6 +2,7 @@
 package scheduling
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -33,7 +34,8 @@ var priorityClasses = api.Define(api.Resource[*schedulingv1.PriorityClass]{
 			c.PreemptionPolicy = &p
 		}
 	},
-	Validate:       validate,
+	PrepareCreate:  func(_ context.Context, c *schedulingv1.PriorityClass) { c.Generation = 1 },
+	ValidateCreate: validate,
 	ValidateUpdate: validateUpdate,
 	Columns: []api.Column[*schedulingv1.PriorityClass]{
 		{Name: "Value", Type: "integer", Value: func(c *schedulingv1.PriorityClass) any { return int64(c.Value) }},
@@ -59,28 +61,36 @@ func System() []*schedulingv1.PriorityClass {
 	}
 }
 
-func isSystem(c *schedulingv1.PriorityClass) bool {
+// differs says why a class is not one of those that every cluster has; empty: it is.
+func differs(c *schedulingv1.PriorityClass) string {
 	for _, s := range System() {
-		if s.Name == c.Name && s.Value == c.Value && !c.GlobalDefault {
-			return true
+		switch {
+		case s.Name != c.Name:
+		case s.Value != c.Value:
+			return fmt.Sprintf("value of %s PriorityClass must be %d", c.Name, s.Value)
+		case c.GlobalDefault:
+			return fmt.Sprintf("globalDefault of %s PriorityClass must be false", c.Name)
+		default:
+			return ""
 		}
 	}
-	return false
+	return c.Name + " is not a known system priority class"
 }
 
 func validate(c *schedulingv1.PriorityClass) field.ErrorList {
 	var errs field.ErrorList
-	if !isSystem(c) {
-		if strings.HasPrefix(c.Name, systemPrefix) {
+	if strings.HasPrefix(c.Name, systemPrefix) {
+		if why := differs(c); why != "" {
 			errs = append(errs, field.Forbidden(field.NewPath("metadata", "name"),
-				"priority class names with '"+systemPrefix+"' prefix are reserved for system use only"))
+				"priority class names with '"+systemPrefix+"' prefix are reserved for system use only. error: "+why))
 		}
-		if c.Value > HighestUser {
-			errs = append(errs, field.Forbidden(field.NewPath("value"),
-				fmt.Sprintf("maximum allowed value of a user defined priority is %v", HighestUser)))
-		}
+	} else if c.Value > HighestUser {
+		errs = append(errs, field.Forbidden(field.NewPath("value"),
+			fmt.Sprintf("maximum allowed value of a user defined priority is %v", HighestUser)))
 	}
-	if p := c.PreemptionPolicy; p != nil && *p != corev1.PreemptLowerPriority && *p != corev1.PreemptNever {
+	if p := c.PreemptionPolicy; p != nil && *p == "" {
+		errs = append(errs, field.Required(field.NewPath("preemptionPolicy"), ""))
+	} else if p != nil && *p != corev1.PreemptLowerPriority && *p != corev1.PreemptNever {
 		errs = append(errs, field.NotSupported(field.NewPath("preemptionPolicy"), *p, []corev1.PreemptionPolicy{corev1.PreemptLowerPriority, corev1.PreemptNever}))
 	}
 	return errs

@@ -1,11 +1,14 @@
 package storage
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	storagev1 "k8s.io/api/storage/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -21,8 +24,13 @@ var csiDrivers = api.Define(api.Resource[csiDriver]{
 	Alike:         []string{"v1beta1"},
 	HasGeneration: true,
 	Default:       defaultDriver,
-	ValidateCreate: func(d csiDriver) field.ErrorList {
-		return driverName(d.Name, field.NewPath("name"))
+	PrepareCreate: func(_ context.Context, d csiDriver) { d.Generation = 0 }, // counted from the first change on
+	Warnings: func(d, old csiDriver) []string {
+		s := &d.Spec
+		if len(s.TokenRequests) > 0 && s.ServiceAccountTokenInSecrets == nil && (old == nil || !apiequality.Semantic.DeepEqual(s.TokenRequests, old.Spec.TokenRequests)) {
+			return []string{"spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes"}
+		}
+		return nil
 	},
 	Validate:       validateDriver,
 	ValidateUpdate: validateDriverUpdate,
@@ -72,6 +80,7 @@ func defaultDriver(d csiDriver) {
 	}
 	fill(&s.RequiresRepublish, false)
 	fill(&s.SELinuxMount, false)
+	fill(&s.PreventPodSchedulingIfMissing, false)
 }
 
 const (
@@ -98,8 +107,8 @@ func validateDriver(d csiDriver) field.ErrorList {
 			storagev1.FileFSGroupPolicy, storagev1.NoneFSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy)...)
 	}
 	errs = append(errs, validateTokenRequests(s.TokenRequests, path.Child("tokenRequests"))...)
-	for i, mode := range s.VolumeLifecycleModes {
-		errs = append(errs, check.OneOf(path.Child("volumeLifecycleModes").Index(i), mode, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)...)
+	for _, mode := range slices.Compact(slices.Sorted(slices.Values(s.VolumeLifecycleModes))) {
+		errs = append(errs, check.OneOf(path.Child("volumeLifecycleModes"), mode, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)...)
 	}
 	need(s.SELinuxMount == nil, "seLinuxMount")
 	if p := s.NodeAllocatableUpdatePeriodSeconds; p != nil && *p < shortestUpdate {

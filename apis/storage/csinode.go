@@ -56,15 +56,14 @@ func validateNodeDriver(d *storagev1.CSINodeDriver, path *field.Path) field.Erro
 	if d.Allocatable != nil && d.Allocatable.Count != nil {
 		errs = append(errs, check.NotNegative(path.Child("allocatable", "count"), int64(*d.Allocatable.Count))...)
 	}
-	keys := path.Child("topologyKeys")
 	for i, key := range d.TopologyKeys {
 		if key == "" {
-			errs = append(errs, field.Required(keys, key))
+			errs = append(errs, field.Required(path, key))
 		}
 		if slices.Contains(d.TopologyKeys[:i], key) {
-			errs = append(errs, field.Duplicate(keys, key))
+			errs = append(errs, field.Duplicate(path, key))
 		}
-		errs = append(errs, metav1validation.ValidateLabelName(key, keys)...)
+		errs = append(errs, metav1validation.ValidateLabelName(key, path)...)
 	}
 	return errs
 }

@@ -67,8 +67,8 @@ func TestWhatMayChange(t *testing.T) {
 		old, now, err string
 	}{
 		{storageClasses, "{provisioner: p}", "{provisioner: p, allowVolumeExpansion: true, mountOptions: [ro]}", ""},
-		{storageClasses, "{provisioner: p}", "{provisioner: q}", `provisioner: Invalid value: "q": ` + fixed},
-		{storageClasses, "{provisioner: p}", "{provisioner: p, parameters: {a: b}}", `parameters: Invalid value: {"a":"b"}: ` + fixed},
+		{storageClasses, "{provisioner: p}", "{provisioner: q}", `provisioner: Invalid value: null: ` + fixed},
+		{storageClasses, "{provisioner: p}", "{provisioner: p, parameters: {a: b}}", `parameters: Invalid value: null: ` + fixed},
 		{volumeAttributesClasses, "{driverName: d, parameters: {a: b}}", "{driverName: d, parameters: {a: c}}", "parameters: Forbidden: updates to parameters are forbidden."},
 		{csiDrivers, "{spec: {}}", "{spec: {podInfoOnMount: true}}", ""},
 		{csiDrivers, "{spec: {}}", "{spec: {attachRequired: false}}", "spec.attachedRequired: Invalid value: false: " + fixed},

@@ -119,7 +119,7 @@ func validateStorageClassUpdate(c, old storageClass) field.ErrorList {
 		{"reclaimPolicy", c.ReclaimPolicy, old.ReclaimPolicy},
 		{"volumeBindingMode", c.VolumeBindingMode, old.VolumeBindingMode},
 	} {
-		errs = append(errs, check.Immutable(field.NewPath(f.name), f.now, f.old)...)
+		errs = append(errs, check.Unchanged(field.NewPath(f.name), f.now, f.old)...)
 	}
 	return errs
 }
@@ -129,5 +129,6 @@ func provisionerName(name string, path *field.Path) field.ErrorList {
 	if name == "" {
 		return check.Required(path, name, name)
 	}
-	return check.Each(path, name, validation.IsQualifiedName(strings.ToLower(name)))
+	name = strings.ToLower(name)
+	return check.Each(path, name, validation.IsQualifiedName(name))
 }

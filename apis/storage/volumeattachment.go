@@ -32,7 +32,7 @@ var volumeAttachments = api.Define(api.Resource[attachment]{
 	},
 	Validate: validateAttachment,
 	ValidateUpdate: func(a, old attachment) field.ErrorList {
-		return check.Immutable(field.NewPath("spec"), a.Spec, old.Spec)
+		return check.Unchanged(field.NewPath("spec"), a.Spec, old.Spec)
 	},
 	ValidateStatus: func(a, _ attachment) field.ErrorList {
 		return validateAttachmentStatus(&a.Status, field.NewPath("status"))

@@ -9,6 +9,7 @@ package check
 import (
 	"slices"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -44,6 +45,14 @@ func OneOf[T ~string](at *field.Path, value T, allowed ...T) field.ErrorList {
 // Immutable refuses any change.
 func Immutable(at *field.Path, now, old any) field.ErrorList {
 	return apivalidation.ValidateImmutableField(now, old, at)
+}
+
+// Unchanged refuses any change without saying to what, as Kubernetes does where it declares a field immutable.
+func Unchanged(at *field.Path, now, old any) field.ErrorList {
+	if apiequality.Semantic.DeepEqual(now, old) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(at, nil, "field is immutable")}
 }
 
 // Label wants a DNS label.
