@@ -50,6 +50,7 @@ type Identity struct {
 	anonymous bool
 	paths     []string // of anonymous; none: all
 	chain     []Authenticator
+	list      *revoked
 }
 
 var _ Authenticator = (*Identity)(nil)
@@ -74,7 +75,8 @@ func New(cfg Config) (*Identity, error) {
 		id.chain = append(id.chain, &frontProxy{certs: newCertificates(cfg.FrontProxyCA, cfg.Now)})
 	}
 	clients := newCertificates(cfg.ClientCA, cfg.Now)
-	clients.list = &revoked{reader: cfg.Reader}
+	id.list = &revoked{reader: cfg.Reader}
+	clients.list = id.list
 	id.chain = append(id.chain, clients, &bearer{tokens})
 	return id, nil
 }

@@ -75,24 +75,30 @@ func usesConfigMap(p *corev1.Pod, name string) bool {
 }
 
 func usesSecret(p *corev1.Pod, name string) bool {
+	return AnySecret(p, func(one string) bool { return one == name })
+}
+
+// AnySecret visits the names of all secrets that a pod refers to, wherever that is, until
+// found says yes.
+func AnySecret(p *corev1.Pod, found func(name string) bool) bool {
 	for _, s := range p.Spec.ImagePullSecrets {
-		if s.Name == name {
+		if found(s.Name) {
 			return true
 		}
 	}
 	for i := range p.Spec.Volumes {
-		if volumeUsesSecret(&p.Spec.Volumes[i].VolumeSource, name) {
+		if anyVolumeSecret(&p.Spec.Volumes[i].VolumeSource, found) {
 			return true
 		}
 	}
 	return anyContainer(p, func(env []corev1.EnvVar, from []corev1.EnvFromSource) bool {
 		for _, f := range from {
-			if f.SecretRef != nil && f.SecretRef.Name == name {
+			if f.SecretRef != nil && found(f.SecretRef.Name) {
 				return true
 			}
 		}
 		for _, e := range env {
-			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && e.ValueFrom.SecretKeyRef.Name == name {
+			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && found(e.ValueFrom.SecretKeyRef.Name) {
 				return true
 			}
 		}
@@ -100,21 +106,21 @@ func usesSecret(p *corev1.Pod, name string) bool {
 	})
 }
 
-func volumeUsesSecret(v *corev1.VolumeSource, name string) bool {
-	is := func(r *corev1.LocalObjectReference) bool { return r != nil && r.Name == name }
+func anyVolumeSecret(v *corev1.VolumeSource, found func(string) bool) bool {
+	is := func(r *corev1.LocalObjectReference) bool { return r != nil && found(r.Name) }
 	switch {
 	case v.Secret != nil:
-		return v.Secret.SecretName == name
+		return found(v.Secret.SecretName)
 	case v.Projected != nil:
 		for _, s := range v.Projected.Sources {
-			if s.Secret != nil && s.Secret.Name == name {
+			if s.Secret != nil && found(s.Secret.Name) {
 				return true
 			}
 		}
 	case v.CSI != nil:
 		return is(v.CSI.NodePublishSecretRef)
 	case v.AzureFile != nil:
-		return v.AzureFile.SecretName == name
+		return found(v.AzureFile.SecretName)
 	case v.CephFS != nil:
 		return is(v.CephFS.SecretRef)
 	case v.Cinder != nil:

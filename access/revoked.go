@@ -2,10 +2,12 @@ package access
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,8 +20,24 @@ import (
 
 // UserRecords is the ConfigMap of kube-system that lists the users made by proa, and those
 // whose certificates count no longer. Certificates cannot be taken back, so each request is
-// looked up here; a change counts with the next request.
+// looked up here, and a change ends the connections that are open (package access/sessions).
 const UserRecords = "proa-users"
+
+// NodeRecords is the ConfigMap of kube-system that does the same for nodes that were deleted:
+// whoever takes a node out of the cluster takes its certificates too. A certificate that is
+// signed later (the node joined anew) counts.
+const NodeRecords = "proa-nodes"
+
+// nodeUser begins the user names of nodes.
+const nodeUser = "system:node:"
+
+// RecordsOf is the ConfigMap that a user's record is in.
+func RecordsOf(user string) string {
+	if strings.HasPrefix(user, nodeUser) {
+		return NodeRecords
+	}
+	return UserRecords
+}
 
 var configMaps = schema.GroupResource{Resource: "configmaps"}
 
@@ -54,10 +72,10 @@ func DecodeUserRecord(value string) (UserRecord, error) {
 	return r, err
 }
 
-// revoked reads the list; what it parsed is kept until the object changes.
+// revoked reads the lists; what it parsed of one is kept until the object changes.
 type revoked struct {
-	reader api.Reader
-	parsed atomic.Pointer[revokedList]
+	reader       api.Reader
+	users, nodes atomic.Pointer[revokedList]
 }
 
 type revokedList struct {
@@ -71,21 +89,30 @@ func (r *revoked) check(user string, made time.Time, fingerprint [sha256.Size]by
 	if r == nil {
 		return nil
 	}
-	obj, ok := r.reader.Get(configMaps, metav1.NamespaceSystem, UserRecords)
+	name, parsed := RecordsOf(user), &r.users
+	if name == NodeRecords {
+		parsed = &r.nodes
+	}
+	obj, ok := r.reader.Get(configMaps, metav1.NamespaceSystem, name)
 	list, isMap := obj.(*corev1.ConfigMap)
 	if !ok || !isMap {
 		return nil
 	}
-	p := r.parsed.Load()
+	p := parsed.Load()
 	if p == nil || p.from != list {
 		p = parseRevoked(list)
-		r.parsed.Store(p)
+		parsed.Store(p)
 	}
 	e, ok := p.users[user]
 	if !ok || e.Revoked.IsZero() || made.After(e.Revoked.Time) || slices.Contains(e.Except, hex.EncodeToString(fingerprint[:])) {
 		return nil
 	}
 	return fmt.Errorf("the certificate was revoked on %s", e.Revoked.UTC().Format(time.RFC3339))
+}
+
+// Revoked says whether a client certificate was taken back, for connections that are open.
+func (id *Identity) Revoked(cert *x509.Certificate) bool {
+	return id.list.check(cert.Subject.CommonName, cert.NotBefore, sha256.Sum256(cert.Raw)) != nil
 }
 
 func parseRevoked(list *corev1.ConfigMap) *revokedList {

@@ -37,6 +37,9 @@ func socketToken(h http.Header) string {
 
 // dropSocketToken keeps the token from being chosen as the protocol, and from being passed on.
 func dropSocketToken(h http.Header) {
+	if len(h.Values(protocolHeader)) == 0 {
+		return
+	}
 	var rest []string
 	for _, p := range socketProtocols(h) {
 		if !strings.HasPrefix(p, tokenProtocol) {
@@ -47,5 +50,5 @@ func dropSocketToken(h http.Header) {
 		h.Del(protocolHeader)
 		return
 	}
-	h.Set(protocolHeader, strings.Join(rest, ","))
+	h.Set(protocolHeader, strings.Join(rest, ", "))
 }

@@ -232,10 +232,18 @@ func TestForgedTokensAreRefused(t *testing.T) {
 		"no expiry":       forge(t, w.key, jose.ES256, kid, without("exp")),
 		"not yet":         forge(t, w.key, jose.ES256, kid, set("nbf", w.now.Add(time.Hour).Unix())),
 		"subject":         forge(t, w.key, jose.ES256, kid, set("sub", "system:serviceaccount:kube-system:admin")),
-		"swapped body":    honest[0] + "." + b64([]byte(strings.Replace(string(body), "ns", "kx", 1))) + "." + honest[2],
-		"huge":            strings.Repeat("a", maxToken+1),
-		"no jwt":          "hello",
-		"empty parts":     "..",
+		"legacy": forge(t, w.key, jose.ES256, kid, map[string]any{"iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:ns:sa",
+			"kubernetes.io/serviceaccount/namespace": "ns", "kubernetes.io/serviceaccount/secret.name": "sa-token", "kubernetes.io/serviceaccount/service-account.name": "sa", "kubernetes.io/serviceaccount/service-account.uid": "sa-uid"}),
+		"legacy of this issuer": forge(t, w.key, jose.ES256, kid, with(func(c map[string]any) {
+			delete(c, "exp")
+			delete(c, "aud")
+			delete(c, "kubernetes.io")
+			c["kubernetes.io/serviceaccount/namespace"], c["kubernetes.io/serviceaccount/service-account.name"] = "ns", "sa"
+		})),
+		"swapped body": honest[0] + "." + b64([]byte(strings.Replace(string(body), "ns", "kx", 1))) + "." + honest[2],
+		"huge":         strings.Repeat("a", maxToken+1),
+		"no jwt":       "hello",
+		"empty parts":  "..",
 	}
 	for name, token := range cases {
 		if u, err := w.ask(token); err == nil {

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/access/audit"
+	"github.com/proa-dev/proa/apiserver/patch"
 )
 
 // audit begins the record of a request whose user and target are known. Without an audit log,
@@ -78,7 +78,7 @@ func (r *request) auditPatch(raw []byte) {
 		return
 	}
 	if strings.HasSuffix(mediaType(r.r), "+yaml") {
-		asJSON, err := yaml.YAMLToJSON(raw)
+		asJSON, err := patch.YAMLToJSON(raw)
 		if err != nil {
 			return
 		}

@@ -46,6 +46,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	if err := r2.identify(); err != nil {
 		s.log.Debug("unauthenticated", "path", r.URL.Path, "err", err)
 		w.Header().Set("WWW-Authenticate", `Basic realm="kubernetes-master"`)
+		r2.closeStrangers()
 		r2.auditStranger(received)
 		r2.fail(apierrors.NewUnauthorized("Unauthorized"))
 		return
@@ -62,6 +63,9 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := r2.authorize(); err != nil {
+		if r2.user.Name == access.Anonymous {
+			r2.closeStrangers()
+		}
 		r2.fail(err)
 		return
 	}
@@ -73,8 +77,9 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	defer r2.place.Leave()
 	defer r2.begin()()
 	if !r2.long() {
-		ctx, cancel := context.WithTimeout(r2.r.Context(), requestTimeout)
+		ctx, cancel := context.WithTimeout(r2.r.Context(), s.cfg.RequestTimeout)
 		defer cancel()
+		defer r2.within(ctx)()
 		r2.r = r2.r.WithContext(ctx)
 	}
 	r2.dispatch()

@@ -127,7 +127,7 @@ func newHouseWith(t testing.TB, steps func(api.Reader, *rules, *catalog.Catalog)
 }
 
 // newHouseOn is newHouseWith on an etcd of the caller's, with an audit log if he has one.
-func newHouseOn(t testing.TB, cfg store.Config, audited *audit.Log, steps func(api.Reader, *rules, *catalog.Catalog) []admission.Step) *house {
+func newHouseOn(t testing.TB, cfg store.Config, audited *audit.Log, steps func(api.Reader, *rules, *catalog.Catalog) []admission.Step, edits ...func(*apiserver.Config)) *house {
 	t.Helper()
 	h := &house{t: t, rules: &rules{}}
 	cfg.Log = slog.New(slog.DiscardHandler)
@@ -157,7 +157,7 @@ func newHouseOn(t testing.TB, cfg store.Config, audited *audit.Log, steps func(a
 
 	list := catalog.New(kinds)
 	env := &api.Env{Reader: s.Reader()}
-	h.server, err = apiserver.New(apiserver.Config{
+	whole := apiserver.Config{
 		Store: s, Catalog: list, Env: env, Scheme: scheme.Scheme, Authenticator: tokens{}, Authorizer: h.rules,
 		Nodes:     nodeproxy.New(nodeproxy.Config{Reader: s.Reader(), Log: log}),
 		Audit:     audited,
@@ -170,7 +170,11 @@ func newHouseOn(t testing.TB, cfg store.Config, audited *audit.Log, steps func(a
 			return nil
 		}}},
 		Open: map[string]http.Handler{"/open": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "open") })},
-	})
+	}
+	for _, edit := range edits {
+		edit(&whole)
+	}
+	h.server, err = apiserver.New(whole)
 	if err != nil {
 		t.Fatal(err)
 	}

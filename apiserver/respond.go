@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -209,6 +210,9 @@ func (r *request) warn(text string) {
 // body reads the request's body within its limit.
 func (r *request) body() ([]byte, error) {
 	raw, err := io.ReadAll(io.LimitReader(r.r.Body, maxBody+1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0)
+	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest("read body: " + err.Error())
 	}

@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
@@ -37,8 +38,8 @@ import (
 
 // Limits of what is let in.
 const (
-	maxBody          = 3 << 20 // bytes of a request's body
-	requestTimeout   = time.Minute
+	maxBody          = 3 << 20          // bytes of a request's body
+	requestTimeout   = time.Minute      // default of Config.RequestTimeout
 	defaultWatch     = 30 * time.Minute // a watch without timeoutSeconds ends between this and twice this
 	maxGenerateTries = 8
 )
@@ -59,6 +60,7 @@ type Config struct {
 	Fairness      *fairness.Fairness      // default: one with what every cluster has
 	Paths         map[string]http.Handler // further paths, by prefix ("/openid/", "/metrics"), authorized as such
 	Open          map[string]http.Handler // paths that need no identity ("/cacerts")
+	Metrics       []prometheus.Collector  // further ones of /metrics
 	Version       version.Info
 	Ready         []Check // of /readyz, beside those of the server itself
 	// Started is closed once what every cluster has is there; until then the server is neither
@@ -66,6 +68,9 @@ type Config struct {
 	Started <-chan struct{}
 	Log     *slog.Logger
 	Now     func() time.Time // default time.Now
+	// RequestTimeout is how long a request may take that is neither a watch nor a tunnel,
+	// the time its client takes included; default one minute.
+	RequestTimeout time.Duration
 }
 
 // Server serves the API; safe for concurrent use.
@@ -117,13 +122,18 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.RequestTimeout <= 0 {
+		cfg.RequestTimeout = requestTimeout
+	}
 	if cfg.Fairness == nil {
 		cfg.Fairness = fairness.New(fairness.Config{})
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
 		fairness: cfg.Fairness,
-		metrics:  metrics.New(metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Audit(cfg.Audit), metrics.Build(cfg.Version)),
+		metrics: metrics.New(append([]prometheus.Collector{
+			metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Audit(cfg.Audit), metrics.Build(cfg.Version),
+		}, cfg.Metrics...)...),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	var err error

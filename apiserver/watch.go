@@ -45,6 +45,8 @@ func (r *request) watch() error {
 	defer stop()
 	stopGone := context.AfterFunc(r.kind.present, cancel)
 	defer stopGone()
+	defer r.within(ctx)()
+	opts.Slow = cancel // also while a write waits for the client
 	w, err := r.kind.collection.Watch(ctx, opts)
 	if errors.Is(err, store.ErrCompacted) {
 		return r.streamError(tooOld(strconv.FormatInt(opts.Since, 10), r.s.cfg.Store.Revision()))
@@ -54,7 +56,11 @@ func (r *request) watch() error {
 	}
 	defer w.Stop()
 	r.beginStream()
+	// Until the beginning of its first state is sent, a watch holds a place like a list.
+	late := time.AfterFunc(r.s.cfg.RequestTimeout, cancel)
+	defer late.Stop()
 	if !opts.InitialEvents {
+		late.Stop()
 		r.settled()
 	}
 	var buf []byte
@@ -85,6 +91,7 @@ func (r *request) watch() error {
 			return nil // a client that went away
 		}
 		r.flush()
+		late.Stop()
 		r.settled()
 		if cap(buf) > 1<<20 {
 			buf = nil // one large batch must not be kept for the life of a watch

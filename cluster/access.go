@@ -1,8 +1,8 @@
 package cluster
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
@@ -28,8 +28,9 @@ type AccessConfig struct {
 // DefaultTokenWebhookTTL is how long a token webhook's answers count.
 const DefaultTokenWebhookTTL = 2 * time.Minute
 
-// authenticators adds what was configured to cfg, the cluster's own mechanisms.
-func (a *AccessConfig) authenticators(cfg *access.Config) error {
+// authenticators adds what was configured to cfg, the cluster's own mechanisms. follow is
+// given what is to be read again when it changes.
+func (a *AccessConfig) authenticators(cfg *access.Config, follow following) error {
 	var issuers *apiserverv1.AuthenticationConfiguration
 	var err error
 	switch {
@@ -50,12 +51,15 @@ func (a *AccessConfig) authenticators(cfg *access.Config) error {
 		if a.AuthenticationConfig == "" {
 			given.SigningAlgs = a.OIDC.SigningAlgs // a file accepts all that are safe
 		}
-		o, err := oidc.New(given)
+		o, err := newIssuers(given)
 		if err != nil {
-			return fmt.Errorf("authentication configuration: %w", err)
+			return err
 		}
 		cfg.Bearers = append(cfg.Bearers, o)
 		anonymous(issuers.Anonymous, cfg)
+		if err := follow("authentication", a.AuthenticationConfig, func(context.Context) error { return o.reload(a.AuthenticationConfig) }); err != nil {
+			return err
+		}
 	}
 	if a.TokenWebhook == "" {
 		return nil
@@ -83,17 +87,13 @@ func anonymous(a *apiserverv1.AnonymousAuthConfig, cfg *access.Config) {
 }
 
 // authorizer makes the chain that decides on requests.
-func (a *AccessConfig) authorizer(reader api.Reader, rbac *access.RBAC) (access.Authorizer, error) {
+func (a *AccessConfig) authorizer(reader api.Reader, rbac *access.RBAC, follow following) (access.Authorizer, error) {
 	if a.AuthorizationConfig == "" {
 		return access.NewAuthorizer(reader, rbac), nil
 	}
-	c := &apiserverv1.AuthorizationConfiguration{}
-	if err := oidc.Decode(a.AuthorizationConfig, "AuthorizationConfiguration", c); err != nil {
+	d := &deciders{path: a.AuthorizationConfig, reader: reader, rbac: rbac}
+	if err := d.load(); err != nil {
 		return nil, err
 	}
-	chain, err := remote.Chain(c, access.Builtin(reader, rbac), time.Now)
-	if err != nil {
-		return nil, fmt.Errorf("authorization configuration: %w", err)
-	}
-	return access.NewAuthorizer(reader, rbac, chain...), nil
+	return d, follow("authorization", a.AuthorizationConfig, func(context.Context) error { return d.load() })
 }

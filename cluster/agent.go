@@ -20,7 +20,9 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/internal/clockstep"
 	"github.com/proa-dev/proa/internal/informers"
+	"github.com/proa-dev/proa/internal/turnover"
 )
 
 // RunAgent joins a server with a token, or with the certificate of a former join, and
@@ -78,6 +80,9 @@ func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Pro
 	for _, p := range []Part{
 		{Name: "client certificate", Run: creds.client.Run},
 		{Name: "serving certificate", Run: creds.serving.Run},
+		{Name: "clock", Run: func(ctx context.Context) error {
+			return clockstep.Follow(ctx, func() { creds.client.Look(); creds.serving.Look() })
+		}},
 	} {
 		if err := group.Start(ctx, p); err != nil {
 			return err
@@ -115,11 +120,14 @@ func (r inNetns) Record(c host.Change) error {
 }
 
 // config is a client's configuration with the node's certificate, whatever it is at the
-// time of each connection.
+// time of each request.
 func (c *credentials) config(server string) *rest.Config {
-	transport := utilnet.SetTransportDefaults(&http.Transport{
-		TLSClientConfig:     &tls.Config{RootCAs: c.trust, GetClientCertificate: c.client.GetClientCertificate, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: 10 * time.Second, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
+	certificate := c.client.GetClientCertificate
+	transport := turnover.New(certificate, func() *http.Transport {
+		return utilnet.SetTransportDefaults(&http.Transport{
+			TLSClientConfig:     &tls.Config{RootCAs: c.trust, GetClientCertificate: certificate, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout: 10 * time.Second, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
+		})
 	})
 	return &rest.Config{
 		Host: server, Transport: transport, QPS: 200, Burst: 400, UserAgent: "proa-agent/" + ProaVersion,

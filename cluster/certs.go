@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
+	"github.com/proa-dev/proa/internal/clockstep"
 	"github.com/proa-dev/proa/pki"
 )
 
@@ -58,6 +60,53 @@ func RotateCertificates(p *Place) error {
 	return nil
 }
 
+// startAdmin writes the administrator's kubeconfig, and has it written anew in time.
+func (c *controlPlane) startAdmin(ctx context.Context, group *Group) error {
+	first, err := c.writeKubeconfig(ctx)
+	if err != nil {
+		return err
+	}
+	if c.admin, err = pki.NewRenewing(first, c.writeKubeconfig, nil, c.log); err != nil {
+		return err
+	}
+	if err := group.Start(ctx, Part{Name: "certificate admin", Run: c.admin.Run}); err != nil {
+		return err
+	}
+	for _, p := range []Part{{Name: "rotation", Run: c.rotate}, {Name: "time last seen", Run: c.pki.NoteTime}, {Name: "clock", Run: c.followClock}} {
+		if err := group.Start(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// built is when this program was made, the zero time when it does not know.
+func built() time.Time {
+	at, err := time.Parse(time.RFC3339, Version().BuildDate)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+// followClock has certificates looked at when the clock is set, and says when it is wrong.
+func (c *controlPlane) followClock(ctx context.Context) error {
+	warn := func() {
+		if behind := c.pki.Behind(); behind > 0 {
+			c.log.Warn("the machine's clock is wrong: clients may refuse the cluster's certificates until it is set", "behind by at least", behind.Round(time.Minute))
+		}
+	}
+	warn()
+	return clockstep.Follow(ctx, func() {
+		warn()
+		for _, r := range []*pki.Renewing{c.serving, c.toNodes, c.toBackends, c.admin, c.kubelet.Load()} {
+			if r != nil {
+				r.Look()
+			}
+		}
+	})
+}
+
 // rotate renews the server's certificates whenever the process is told to (SIGHUP).
 func (c *controlPlane) rotate(ctx context.Context) error {
 	told := make(chan os.Signal, 1)
@@ -69,11 +118,8 @@ func (c *controlPlane) rotate(ctx context.Context) error {
 			return nil
 		case <-told:
 		}
-		for _, r := range []*pki.Renewing{c.serving, c.toNodes, c.toBackends} {
+		for _, r := range []*pki.Renewing{c.serving, c.toNodes, c.toBackends, c.admin} {
 			r.Renew()
-		}
-		if err := c.writeKubeconfig(); err != nil {
-			c.log.Error("write the administrator's kubeconfig", "error", err)
 		}
 	}
 }

@@ -29,8 +29,10 @@ type ServerConfig struct {
 	EtcdServers      []string // an external etcd; empty: embedded
 	NodeGracePeriod  time.Duration
 	Access           AccessConfig
+	KeepEncryption   bool   // what EncryptionConfig held at the start: a changed file is not read again
 	EncryptionConfig string // file of the keys that seal objects in etcd; empty: made at the first start
 	Audit            AuditConfig
+	CertificateLife  time.Duration // of the certificates that the cluster makes; default pki.LeafLife
 
 	// Node makes this process a node too.
 	Node       bool

@@ -13,8 +13,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -25,6 +27,7 @@ import (
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/access/audit"
+	"github.com/proa-dev/proa/access/sessions"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/core/allocate"
 	"github.com/proa-dev/proa/apiserver"
@@ -37,6 +40,7 @@ import (
 	"github.com/proa-dev/proa/apiserver/gather"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
+	"github.com/proa-dev/proa/internal/reload"
 	"github.com/proa-dev/proa/pki"
 	"github.com/proa-dev/proa/store"
 	"github.com/proa-dev/proa/store/seal"
@@ -47,22 +51,27 @@ const issuer = "https://kubernetes.default.svc.cluster.local"
 
 // controlPlane is the API with everything below it.
 type controlPlane struct {
-	cfg     *ServerConfig
-	log     *slog.Logger
-	store   *store.Store
-	keys    *seal.Keys // that seal objects in etcd
-	audit   *audit.Log // nil: none
-	pki     *pki.Authorities
-	rbac    *access.RBAC
-	server  *apiserver.Server
-	custom  *custom.Definitions
-	serving *pki.Renewing
-	toNodes *pki.Renewing
+	cfg      *ServerConfig
+	log      *slog.Logger
+	store    *store.Store
+	keys     *seal.Keys     // that seal objects in etcd
+	audit    *audit.Log     // nil: none
+	files    []*reload.File // of the configuration, that may change
+	pki      *pki.Authorities
+	identity *access.Identity
+	sessions *sessions.Sessions // who is connected
+	rbac     *access.RBAC
+	server   *apiserver.Server
+	custom   *custom.Definitions
+	serving  *pki.Renewing
+	toNodes  *pki.Renewing
 
 	aggregator *aggregate.Aggregator
 	fairness   *fairness.Fairness
 	started    chan struct{} // closed when what every cluster has is there
 	toBackends *pki.Renewing
+	admin      *pki.Renewing                // in the administrator's kubeconfig
+	kubelet    atomic.Pointer[pki.Renewing] // of the node in this process; nil: there is none
 }
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
@@ -75,7 +84,7 @@ func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (
 	}()
 	var group errgroup.Group
 	group.Go(func() (err error) {
-		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI()})
+		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI(), Life: cfg.CertificateLife, Built: built()})
 		return err
 	})
 	group.Go(func() (err error) {
@@ -125,19 +134,20 @@ func (c *controlPlane) assemble() error {
 		Reader: reader, ClientCA: c.pki.CA.Trust(), FrontProxyCA: c.pki.FrontProxy.Trust(),
 		Signer: c.pki.ServiceAccounts, Verifiers: c.pki.Verifiers, Issuer: issuer, Log: c.log,
 	}
-	if err := c.cfg.Access.authenticators(&who); err != nil {
+	if err := c.cfg.Access.authenticators(&who, c.follow); err != nil {
 		return err
 	}
 	identity, err := access.New(who)
 	if err != nil {
 		return err
 	}
+	c.identity, c.sessions = identity, sessions.New()
 	oidc, err := identity.Tokens.Discovery()
 	if err != nil {
 		return err
 	}
 	c.rbac = access.NewRBAC(reader)
-	authorizer, err := c.cfg.Access.authorizer(reader, c.rbac)
+	authorizer, err := c.cfg.Access.authorizer(reader, c.rbac, c.follow)
 	if err != nil {
 		return err
 	}
@@ -158,6 +168,9 @@ func (c *controlPlane) assemble() error {
 	if c.audit, err = c.cfg.Audit.open(c.log.With("part", "audit")); err != nil {
 		return err
 	}
+	if err := c.followFiles(); err != nil {
+		return err
+	}
 	c.fairness, c.started = fairness.New(fairness.Config{}), make(chan struct{})
 	c.server, err = apiserver.New(apiserver.Config{
 		Fairness: c.fairness, Started: c.started, Audit: c.audit,
@@ -173,6 +186,7 @@ func (c *controlPlane) assemble() error {
 			encryptionPath:  http.HandlerFunc(c.serveEncryption), rotatePath: http.HandlerFunc(c.serveEncryption),
 		},
 		Open:    map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
+		Metrics: []prometheus.Collector{reload.Collector(c.files...)},
 		Version: Version(), Log: c.log.With("part", "apiserver"),
 	})
 	if err != nil {
@@ -276,19 +290,13 @@ func (c *controlPlane) listen() (net.Listener, error) {
 
 // serve answers on the listener until ctx ends, then lets requests finish for a moment.
 func (c *controlPlane) serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler: c.server.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		TLSConfig: &tls.Config{
-			GetCertificate: c.serving.GetCertificate, ClientAuth: tls.RequestClientCert,
-			NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12,
-		},
-		ErrorLog: slog.NewLogLogger(c.log.With("part", "https").Handler(), slog.LevelDebug),
-	}
-	if err := gatherAnswers(srv); err != nil {
+	srv, err := front(c.sessions.Handler(c.server.Handler()), c.serving.GetCertificate, c.log)
+	if err != nil {
 		return err
 	}
+	srv.ConnContext = c.sessions.Context
 	failed := make(chan error, 1)
-	go func() { failed <- srv.ServeTLS(l, "", "") }()
+	go func() { failed <- srv.ServeTLS(c.sessions.Listener(l), "", "") }()
 	select {
 	case err := <-failed:
 		return err
@@ -303,9 +311,31 @@ func (c *controlPlane) serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
+// Limits of what a connection costs before anybody knows whose it is.
+const (
+	headerTime  = 10 * time.Second // for the headers of a request
+	idleTime    = 2 * time.Minute  // of a connection between requests
+	maxHeader   = 64 << 10         // bytes of all headers of a request
+	maxRequests = 250              // at once on one connection
+)
+
+// front is the server of the API's port. Certificates are asked for and judged later; the
+// names in its own are the configuration's, whatever a client calls it.
+func front(h http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), log *slog.Logger) (*http.Server, error) {
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		TLSConfig: &tls.Config{
+			GetCertificate: certificate, ClientAuth: tls.RequestClientCert,
+			NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12,
+		},
+		ErrorLog: slog.NewLogLogger(log.With("part", "https").Handler(), slog.LevelDebug),
+	}
+	return srv, gatherAnswers(srv)
+}
+
 // gatherAnswers has HTTP/2 connections that are busy sent in larger pieces.
 func gatherAnswers(srv *http.Server) error {
-	h2 := &http2.Server{MaxConcurrentStreams: 250}
+	h2 := &http2.Server{MaxConcurrentStreams: maxRequests}
 	if err := http2.ConfigureServer(srv, h2); err != nil {
 		return fmt.Errorf("configure HTTP/2: %w", err)
 	}
@@ -334,14 +364,14 @@ func (c *controlPlane) local(user string, groups ...string) *rest.Config {
 	}
 }
 
-// writeKubeconfig gives the administrator his way in.
-func (c *controlPlane) writeKubeconfig() error {
-	cert, key, err := c.pki.CA.Issue(pki.Leaf{CommonName: "kubernetes-admin", Organizations: []string{"system:masters"}, Client: true})
+// writeKubeconfig gives the administrator his way in: a kubeconfig with a certificate of its own.
+func (c *controlPlane) writeKubeconfig(context.Context) (*tls.Certificate, error) {
+	cert, key, err := c.pki.CA.Issue(pki.Leaf{CommonName: adminName, Organizations: []string{"system:masters"}, Client: true})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.MkdirAll(c.cfg.Place.Roots.Config, 0o755); err != nil {
-		return err
+		return nil, err
 	}
 	host := c.cfg.AdvertiseAddress
 	if c.cfg.BindAddress.IsLoopback() {
@@ -351,8 +381,13 @@ func (c *controlPlane) writeKubeconfig() error {
 	if c.cfg.Place.Name != DefaultName {
 		name = "proa-" + c.cfg.Place.Name
 	}
-	return pki.Kubeconfig{
+	err = pki.Kubeconfig{
 		Cluster: name, User: "admin", CA: c.pki.CA.PEM, Cert: cert, Key: key,
 		Server: "https://" + net.JoinHostPort(host.String(), strconv.Itoa(c.cfg.HTTPSPort)),
 	}.Write(c.cfg.Place.Kubeconfig())
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	return &pair, err
 }

@@ -20,6 +20,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
@@ -48,7 +49,8 @@ func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials,
 	c := &credentials{}
 	var bootstrap *rest.Config
 	var err error
-	if c.ca, err = os.ReadFile(filepath.Join(dir, "ca.crt")); errors.Is(err, fs.ErrNotExist) {
+	c.ca, err = os.ReadFile(filepath.Join(dir, "ca.crt"))
+	if errors.Is(err, fs.ErrNotExist) || cfg.Token != "" && !usable(filepath.Join(dir, "kubelet-client")) {
 		if c.ca, bootstrap, err = firstContact(ctx, cfg); err == nil {
 			err = WriteFile(filepath.Join(dir, "ca.crt"), c.ca, 0o644)
 		}
@@ -56,6 +58,7 @@ func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials,
 	if err != nil {
 		return nil, err
 	}
+	fresh := bootstrap != nil
 	c.trust = x509.NewCertPool()
 	if !c.trust.AppendCertsFromPEM(c.ca) {
 		return nil, fmt.Errorf("%s holds no certificate", filepath.Join(dir, "ca.crt"))
@@ -76,6 +79,13 @@ func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials,
 	if err != nil {
 		return nil, fmt.Errorf("get a client certificate: %w", err)
 	}
+	if cfg.Token != "" && !fresh && refused(ctx, asNode()) {
+		// The node was deleted: its former certificate counts no longer, the token does.
+		if err := forgetJoin(dir); err != nil {
+			return nil, err
+		}
+		return join(ctx, cfg, log)
+	}
 	c.serving, err = renewing(ctx, filepath.Join(dir, "kubelet-serving"), log, asNode, request{
 		signer: certificatesv1.KubeletServingSignerName, usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageServerAuth},
 		template: x509.CertificateRequest{Subject: subject(node), DNSNames: []string{cfg.Node.Name}, IPAddresses: []net.IP{toIP(cfg.Node.IP)}},
@@ -84,6 +94,35 @@ func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials,
 		return nil, fmt.Errorf("get a serving certificate: %w", err)
 	}
 	return c, nil
+}
+
+// usable says whether a node that was away still has a certificate to come back with.
+func usable(base string) bool {
+	_, err := pki.LoadPair(base+".crt", base+".key", time.Now())
+	return err == nil
+}
+
+// refused asks the server whether it lets this certificate in; any other trouble is for
+// those who come after.
+func refused(ctx context.Context, cfg *rest.Config) bool {
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	return apierrors.IsUnauthorized(client.Discovery().RESTClient().Get().AbsPath("/version").Do(ctx).Error())
+}
+
+// forgetJoin removes what a former join left, the authority's certificate first: without it
+// the next join begins anew.
+func forgetJoin(dir string) error {
+	for _, name := range []string{"ca.crt", "kubelet-client.crt", "kubelet-client.key", "kubelet-serving.crt", "kubelet-serving.key"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forget a former join: %w", err)
+		}
+	}
+	return nil
 }
 
 func subject(node string) pkix.Name {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"time"
 )
 
@@ -14,9 +15,11 @@ const (
 )
 
 // giveBack returns memory to the machine once the process has become quiet. A burst
-// leaves a heap of twice what is alive behind it, which the collector alone keeps until
-// the next burst.
+// leaves a heap with its headroom behind it, which the collector alone keeps until the
+// next burst.
 func giveBack(ctx context.Context) error {
+	pace := &pacer{percent: 100}
+	pace.rearm()
 	tick := time.NewTicker(quiet)
 	defer tick.Stop()
 	var before, settled runtime.MemStats
@@ -36,4 +39,37 @@ func giveBack(ctx context.Context) error {
 		}
 		before = now
 	}
+}
+
+// The garbage that a heap may gather before it is collected: a small heap would be
+// collected all the time for little, a large one would carry as much garbage as what is alive.
+const (
+	leastHeadroom = 64 << 20
+	part          = 3 // of what is alive: a third
+	coarse        = 10
+)
+
+// headroom is the collector's percentage for a heap of which so many bytes are alive.
+func headroom(live uint64) int {
+	return int(100 * max(leastHeadroom, live/part) / max(live, 1<<20))
+}
+
+// pacer sets the collector's percentage after each collection.
+type pacer struct {
+	percent int
+	sample  [1]metrics.Sample
+}
+
+// rearm makes garbage that the next collection finds. It has a pointer: what has none may
+// share its memory with other small objects, and live as long as they do.
+func (p *pacer) rearm() { runtime.AddCleanup(new(*pacer), (*pacer).collected, p) }
+
+func (p *pacer) collected() {
+	p.sample[0].Name = "/gc/heap/live:bytes"
+	metrics.Read(p.sample[:])
+	if want := headroom(p.sample[0].Value.Uint64()); want < p.percent*(100-coarse)/100 || want > p.percent*(100+coarse)/100 {
+		p.percent = want
+		debug.SetGCPercent(want)
+	}
+	p.rearm()
 }

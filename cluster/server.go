@@ -84,7 +84,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 	if err := journal.Record(host.Change{Kind: host.Path, Name: cfg.Place.Kubeconfig()}); err != nil {
 		return err
 	}
-	if err := plane.writeKubeconfig(); err != nil {
+	if err := plane.startAdmin(ctx, group); err != nil {
 		return err
 	}
 	steps.Step("the API answers at " + plane.address())
@@ -114,7 +114,7 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 		{Name: "certificate apiserver", Run: c.serving.Run},
 		{Name: "certificate kubelet-client", Run: c.toNodes.Run},
 		{Name: "certificate front-proxy-client", Run: c.toBackends.Run},
-		{Name: "rotation", Run: c.rotate},
+		{Name: "revoked certificates", Run: c.followRevoked},
 		{Name: "api", Run: func(ctx context.Context) error { return c.serve(ctx, listener) }, Fatal: true},
 	}
 	if c.audit != nil { // before the API, so that it ends after it
@@ -133,6 +133,9 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 		return err
 	}
 	if err := aggregate.PublishTrust(ctx, client, c.pki.CA.PEM, c.pki.FrontProxy.PEM); err != nil {
+		return err
+	}
+	if err := c.startFiles(ctx, group); err != nil {
 		return err
 	}
 	close(c.started)
@@ -168,6 +171,7 @@ func (c *controlPlane) startNode(ctx context.Context, group *Group, n *node, ste
 	if err != nil {
 		return err
 	}
+	c.kubelet.Store(serving)
 	if err := group.Start(ctx, Part{Name: "certificate kubelet", Run: serving.Run}); err != nil {
 		return err
 	}

@@ -195,13 +195,13 @@ func RevokeUser(ctx context.Context, p *Place, name string) error {
 }
 
 func changeRecord(ctx context.Context, client kubernetes.Interface, user string, change func(*access.UserRecord)) error {
-	maps, key := client.CoreV1().ConfigMaps(metav1.NamespaceSystem), access.UserRecordKey(user)
+	maps, key, name := client.CoreV1().ConfigMaps(metav1.NamespaceSystem), access.UserRecordKey(user), access.RecordsOf(user)
 	always := func(err error) bool { return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) }
 	err := retry.OnError(retry.DefaultRetry, always, func() error {
-		list, err := maps.Get(ctx, access.UserRecords, metav1.GetOptions{})
+		list, err := maps.Get(ctx, name, metav1.GetOptions{})
 		missing := apierrors.IsNotFound(err)
 		if missing {
-			list, err = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: access.UserRecords, Namespace: metav1.NamespaceSystem}}, nil
+			list, err = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: metav1.NamespaceSystem}}, nil
 		}
 		if err != nil {
 			return err
@@ -209,7 +209,7 @@ func changeRecord(ctx context.Context, client kubernetes.Interface, user string,
 		r := access.UserRecord{}
 		if value, ok := list.Data[key]; ok {
 			if r, err = access.DecodeUserRecord(value); err != nil {
-				return fmt.Errorf("configmap %s: key %s: %w", access.UserRecords, key, err)
+				return fmt.Errorf("configmap %s: key %s: %w", name, key, err)
 			}
 		}
 		r.User = user
@@ -222,6 +222,9 @@ func changeRecord(ctx context.Context, client kubernetes.Interface, user string,
 			list.Data = map[string]string{}
 		}
 		list.Data[key] = value
+		if name == access.NodeRecords {
+			forget(list.Data, time.Now())
+		}
 		if missing {
 			_, err = maps.Create(ctx, list, metav1.CreateOptions{})
 		} else {

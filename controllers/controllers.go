@@ -26,6 +26,7 @@ import (
 	"github.com/proa-dev/proa/controllers/namespace"
 	"github.com/proa-dev/proa/controllers/nodelifecycle"
 	"github.com/proa-dev/proa/controllers/persistentvolume"
+	"github.com/proa-dev/proa/controllers/podcertificates"
 	"github.com/proa-dev/proa/controllers/podcidr"
 	"github.com/proa-dev/proa/controllers/podgc"
 	"github.com/proa-dev/proa/controllers/policystatus"
@@ -61,6 +62,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"rootca", made(rootca.New)},
 		{"namespace", made(namespace.New)},
 		{"certificates", made(certificates.New)},
+		{"podcertificates", made(podcertificates.New)},
 		{"deployment", made(deployment.New)},
 		{"replicaset", made(replicaset.New)},
 		{"replicationcontroller", made(replicaset.NewReplicationControllers)},

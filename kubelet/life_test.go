@@ -244,3 +244,32 @@ func TestRefused(t *testing.T) {
 		t.Errorf("%d sandboxes made", n)
 	}
 }
+
+// A new image takes the place of the old one in one step: no status between tells that the
+// pod is not ready.
+func TestImageChangeKeepsReady(t *testing.T) {
+	b := newBench(t)
+	b.pod("a", nil)
+	b.until("running and ready", b.ready("a"))
+	w, err := b.client.CoreV1().Pods("default").Watch(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	p := b.get("a").DeepCopy()
+	p.Spec.Containers[0].Image = "img2"
+	if _, err := b.client.CoreV1().Pods("default").Update(context.Background(), p, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for e := range w.ResultChan() {
+		p := e.Object.(*corev1.Pod)
+		for _, c := range p.Status.Conditions {
+			if c.Status != corev1.ConditionTrue {
+				t.Fatalf("%s is %s: %s", c.Type, c.Status, c.Message)
+			}
+		}
+		if s := p.Status.ContainerStatuses[0]; s.RestartCount == 1 && s.State.Running != nil {
+			return
+		}
+	}
+}

@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,6 +49,7 @@ type worker struct {
 	// of the loop alone
 	done     bool // its containers have ended by themselves, for good
 	bringing *job
+	changing bool            // what is brought up replaces containers whose definition changed
 	killing  map[string]*job // by container id
 	ending   *ending
 	told     map[string]time.Time // backoffs that were reported, by container
@@ -265,6 +267,7 @@ func (w *worker) step(ctx context.Context, pod *corev1.Pod) (time.Time, bool) {
 	}
 	w.report(pod, &p)
 	if !w.bringing.running() && w.due(pod, &p) {
+		w.changing = slices.ContainsFunc(p.Starts, func(s plan.Start) bool { return s.Changed })
 		w.bringing = w.begin(ctx, func(ctx context.Context) { w.bringUp(ctx, pod, p) })
 	}
 	w.show(pod, p.Waiting, false)
@@ -442,12 +445,13 @@ func (w *worker) show(pod *corev1.Pod, waiting map[string]plan.Waiting, finished
 }
 
 // passing tells whether a better status is about to follow this one: nothing of the pod runs
-// yet and its start is under way, or its containers are being ended because it is deleted.
+// yet and its start is under way, a container with a new image is about to take the place of
+// the old one, or the pod's containers are being ended because it is deleted.
 func (w *worker) passing(pod *corev1.Pod, s *corev1.PodStatus, finished bool) bool {
 	if w.ending != nil {
 		return pod.DeletionTimestamp != nil && !finished || terminal(pod)
 	}
-	return s.Phase == corev1.PodPending && w.bringing.running()
+	return w.bringing.running() && (w.changing || s.Phase == corev1.PodPending)
 }
 
 // deadline tells whether the pod has been active for too long, or when it will have been.

@@ -23,8 +23,11 @@ import (
 type Authority struct {
 	Cert *x509.Certificate
 	Key  *ecdsa.PrivateKey
-	PEM  []byte // Cert
+	PEM  []byte        // Cert
+	Life time.Duration // of leaves that name none
 	now  func() time.Time
+
+	floor time.Time // it is not earlier, whatever the clock says
 }
 
 // Leaf says what a certificate is for.
@@ -35,14 +38,14 @@ type Leaf struct {
 	IPs           []net.IP
 	Server        bool          // for TLS servers
 	Client        bool          // for TLS clients
-	Life          time.Duration // default LeafLife; never beyond the authority's own end
+	Life          time.Duration // default the authority's Life; never beyond the authority's own end
 }
 
-func openAuthority(dir, name, commonName string, now func() time.Time) (*Authority, error) {
+func openAuthority(dir, name, commonName string, now func() time.Time, floor time.Time) (*Authority, error) {
 	certPath, keyPath := filepath.Join(dir, name+certSuffix), filepath.Join(dir, name+keySuffix)
 	pem, err := os.ReadFile(certPath)
 	if errors.Is(err, os.ErrNotExist) {
-		return makeAuthority(certPath, keyPath, commonName, now)
+		return makeAuthority(certPath, keyPath, commonName, now, floor)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read authority: %w", err)
@@ -64,11 +67,11 @@ func openAuthority(dir, name, commonName string, now func() time.Time) (*Authori
 	if !key.PublicKey.Equal(cert.PublicKey) {
 		return nil, fmt.Errorf("%s: %w", certPath, ErrKeyDiffers)
 	}
-	return &Authority{Cert: cert, Key: key, PEM: pem, now: now}, nil
+	return &Authority{Cert: cert, Key: key, PEM: pem, Life: LeafLife, now: now, floor: floor}, nil
 }
 
 // makeAuthority writes the key before the certificate: a key left alone by a crash is used again.
-func makeAuthority(certPath, keyPath, commonName string, now func() time.Time) (*Authority, error) {
+func makeAuthority(certPath, keyPath, commonName string, now func() time.Time, floor time.Time) (*Authority, error) {
 	key, err := loadKey(keyPath)
 	if errors.Is(err, os.ErrNotExist) {
 		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err == nil {
@@ -84,7 +87,7 @@ func makeAuthority(certPath, keyPath, commonName string, now func() time.Time) (
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: commonName}, DNSNames: []string{commonName},
-		NotBefore: now().Add(-Backdate), NotAfter: now().Add(CALife),
+		NotBefore: now().Add(-Backdate), NotAfter: later(now(), floor).Add(CALife),
 		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 	}
@@ -97,7 +100,7 @@ func makeAuthority(certPath, keyPath, commonName string, now func() time.Time) (
 		return nil, fmt.Errorf("read back authority: %w", err)
 	}
 	pem := EncodeCert(der)
-	return &Authority{Cert: cert, Key: key, PEM: pem, now: now}, writeFile(certPath, pem, 0o644)
+	return &Authority{Cert: cert, Key: key, PEM: pem, Life: LeafLife, now: now, floor: floor}, writeFile(certPath, pem, 0o644)
 }
 
 // Issue makes a new key and a certificate for it.
@@ -131,14 +134,7 @@ func (a *Authority) sign(leaf Leaf, public crypto.PublicKey) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	life := leaf.Life
-	if life <= 0 {
-		life = LeafLife
-	}
-	end := a.now().Add(life)
-	if end.After(a.Cert.NotAfter) {
-		end = a.Cert.NotAfter
-	}
+	begin, end := a.Span(leaf.Life)
 	var usage []x509.ExtKeyUsage
 	if leaf.Server {
 		usage = append(usage, x509.ExtKeyUsageServerAuth)
@@ -150,10 +146,32 @@ func (a *Authority) sign(leaf Leaf, public crypto.PublicKey) ([]byte, error) {
 		SerialNumber: serial,
 		Subject:      pkix.Name{CommonName: leaf.CommonName, Organization: leaf.Organizations},
 		DNSNames:     leaf.DNS, IPAddresses: leaf.IPs,
-		NotBefore: a.now().Add(-Backdate), NotAfter: end,
+		NotBefore: begin, NotAfter: end,
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage: usage, BasicConstraintsValid: true,
 	}, public)
+}
+
+// Span is when a certificate that is issued now is valid: for life (default the authority's,
+// which is also the most), but not beyond the authority's own end. It begins in the past, for
+// machines whose clocks are behind: an hour, less for short lives.
+func (a *Authority) Span(life time.Duration) (begin, end time.Time) {
+	if life <= 0 || life > a.Life {
+		life = a.Life
+	}
+	now := a.now()
+	end = later(now, a.floor).Add(life)
+	if end.After(a.Cert.NotAfter) {
+		end = a.Cert.NotAfter
+	}
+	return now.Add(-min(Backdate, life/8)), end
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // SignTemplate signs what the caller decided on, for certificate signing requests. A

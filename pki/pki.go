@@ -24,7 +24,7 @@ import (
 const (
 	CALife   = 10 * 365 * 24 * time.Hour
 	LeafLife = 365 * 24 * time.Hour
-	Backdate = time.Hour
+	Backdate = time.Hour // at most; see Authority.Span
 )
 
 // Names of the files in a cluster's pki folder.
@@ -53,12 +53,16 @@ type Authorities struct {
 	ServiceAccounts *ecdsa.PrivateKey  // signs service account tokens
 	Verifiers       []*ecdsa.PublicKey // accepted for service account tokens, ServiceAccounts' first
 	now             func() time.Time
+	floor           time.Time // it is not earlier, whatever the clock says
 }
 
 // Config is what Open needs.
 type Config struct {
-	Dir string           // folder of the files; made with mode 0700
-	Now func() time.Time // default time.Now
+	Dir  string           // folder of the files; made with mode 0700
+	Life time.Duration    // of certificates that name none; default LeafLife
+	Now  func() time.Time // default time.Now
+	// Built is when this program was made: a clock that says less is wrong. Zero: not known.
+	Built time.Time
 }
 
 // Open loads the authorities of a cluster, and makes those that do not exist yet.
@@ -66,17 +70,27 @@ func Open(cfg Config) (*Authorities, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Life <= 0 {
+		cfg.Life = LeafLife
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make folder of certificates: %w", err)
 	}
 	a := &Authorities{Dir: cfg.Dir, now: cfg.Now}
 	var err error
-	if a.CA, err = openAuthority(cfg.Dir, CAFile, defaultCommonName, cfg.Now); err != nil {
+	if a.floor, err = lastSeen(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if a.FrontProxy, err = openAuthority(cfg.Dir, FrontProxyCAFile, frontProxyCommonName, cfg.Now); err != nil {
+	if cfg.Built.After(a.floor) {
+		a.floor = cfg.Built
+	}
+	if a.CA, err = openAuthority(cfg.Dir, CAFile, defaultCommonName, cfg.Now, a.floor); err != nil {
 		return nil, err
 	}
+	if a.FrontProxy, err = openAuthority(cfg.Dir, FrontProxyCAFile, frontProxyCommonName, cfg.Now, a.floor); err != nil {
+		return nil, err
+	}
+	a.CA.Life, a.FrontProxy.Life = cfg.Life, cfg.Life
 	if a.ServiceAccounts, err = openSigningKey(cfg.Dir); err != nil {
 		return nil, err
 	}

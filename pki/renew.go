@@ -13,8 +13,13 @@ import (
 	"time"
 )
 
-// Retry is how long Renewing waits after it could not renew.
+// Retry is how long Renewing waits after it could not renew; less for short lives.
 const Retry = time.Minute
+
+// retry leaves time for a dozen tries within the last third of a life.
+func retry(cert *x509.Certificate) time.Duration {
+	return min(Retry, max(cert.NotAfter.Sub(cert.NotBefore)/40, 50*time.Millisecond))
+}
 
 // lookAgain is the longest sleep: timers stand still while a machine is suspended.
 const lookAgain = 12 * time.Hour
@@ -24,6 +29,7 @@ const lookAgain = 12 * time.Hour
 type Renewing struct {
 	current atomic.Pointer[tls.Certificate]
 	asked   chan struct{}
+	look    chan struct{}
 	issue   func(context.Context) (*tls.Certificate, error)
 	now     func() time.Time
 	log     *slog.Logger
@@ -34,7 +40,7 @@ func NewRenewing(first *tls.Certificate, issue func(context.Context) (*tls.Certi
 	if now == nil {
 		now = time.Now
 	}
-	r := &Renewing{issue: issue, now: now, log: log, asked: make(chan struct{}, 1)}
+	r := &Renewing{issue: issue, now: now, log: log, asked: make(chan struct{}, 1), look: make(chan struct{}, 1)}
 	return r, r.set(first)
 }
 
@@ -126,6 +132,14 @@ func (r *Renewing) Renew() {
 	}
 }
 
+// Look has Run look at the clock, which was set: timers do not notice.
+func (r *Renewing) Look() {
+	select {
+	case r.look <- struct{}{}:
+	default: // it will look
+	}
+}
+
 // Run renews until ctx ends.
 func (r *Renewing) Run(ctx context.Context) error {
 	wait := renewAt(r.Current().Leaf).Sub(r.now())
@@ -139,10 +153,12 @@ func (r *Renewing) Run(ctx context.Context) error {
 			timer.Stop()
 			wait = r.renew(ctx)
 			continue
+		case <-r.look:
+			timer.Stop()
 		case <-timer.C:
 		}
 		if wait = renewAt(r.Current().Leaf).Sub(r.now()); wait > 0 {
-			wait = max(wait, Retry) // not yet, or the clock was set back
+			wait = max(wait, retry(r.Current().Leaf)) // not yet, or the clock was set back
 			continue
 		}
 		wait = r.renew(ctx)
@@ -156,9 +172,9 @@ func (r *Renewing) renew(ctx context.Context) time.Duration {
 	}
 	if err != nil {
 		r.log.Error("renew certificate", "subject", r.Current().Leaf.Subject, "expires", r.Current().Leaf.NotAfter, "error", err)
-		return Retry
+		return retry(r.Current().Leaf)
 	}
 	leaf := r.Current().Leaf
 	r.log.Info("renewed certificate", "subject", leaf.Subject, "expires", leaf.NotAfter)
-	return max(renewAt(leaf).Sub(r.now()), Retry)
+	return max(renewAt(leaf).Sub(r.now()), retry(leaf))
 }

@@ -28,6 +28,7 @@ const (
 	electionMs = 5000
 	flush      = time.Second
 	quota      = 8 << 30 // bytes; etcd's own advice for the most
+	catchUp    = 100     // entries of the log that stay in memory; there is no follower to send more to
 	// name is never dialled: it only has to stay the same, as etcd keeps it in its data.
 	memberURL = "http://127.0.0.1:1"
 )
@@ -58,6 +59,7 @@ func startMember(ctx context.Context, dir string, log *slog.Logger) (*member, er
 	cfg.TickMs, cfg.ElectionMs = tickMs, electionMs
 	cfg.BackendBatchInterval = flush
 	cfg.QuotaBackendBytes = quota
+	cfg.SnapshotCatchUpEntries = catchUp
 	cfg.MaxRequestBytes = embed.DefaultMaxRequestBytes
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&bridge{log: log}, zap.WithFatalHook(m)))
 	if m.etcd, err = embed.StartEtcd(cfg); err != nil {

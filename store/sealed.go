@@ -121,7 +121,7 @@ func (s *Store) wakeReseal() {
 // at once; Sealing tells how far it is.
 func (s *Store) Reseal() {
 	for _, c := range s.Collections() {
-		if c.sealer == nil || c.kind.TTL > 0 {
+		if c.sealer.Plain() || c.kind.TTL > 0 {
 			continue
 		}
 		c.version.Load().tree.ascend("", func(i *Item) bool {
@@ -194,7 +194,7 @@ type Sealing struct {
 func (s *Store) Sealing() []Sealing {
 	out := []Sealing{}
 	for _, c := range s.Collections() {
-		if c.sealer == nil {
+		if c.sealer.Plain() {
 			continue
 		}
 		c.stale.mu.Lock()

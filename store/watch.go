@@ -46,6 +46,9 @@ type WatchOptions struct {
 	// InitialEnd.
 	InitialEvents bool
 	Bookmarks     bool // about once a minute when idle, and at the deadline of Next's context
+	// Slow is told, once, that the watcher is too far behind and gets nothing more: its reader
+	// may be held up elsewhere than in Next. It must not block. nil: nobody is.
+	Slow func()
 }
 
 // Watch starts a watcher; the caller must Stop it. ErrCompacted, ErrFuture.
@@ -140,7 +143,8 @@ func (w *Watcher) push(e *event) {
 		w.mu.Unlock()
 		return
 	}
-	if len(w.queue) >= w.limit || w.bytes > queueBytes {
+	slow := len(w.queue) >= w.limit || w.bytes > queueBytes
+	if slow {
 		w.end, w.queue = ErrSlow, nil
 	} else {
 		w.queue = append(w.queue, e)
@@ -150,6 +154,9 @@ func (w *Watcher) push(e *event) {
 	w.mu.Unlock()
 	if first {
 		w.signal()
+	}
+	if slow && w.opts.Slow != nil {
+		w.opts.Slow()
 	}
 }
 

@@ -2,6 +2,8 @@ package admission
 
 import (
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/proa-dev/proa/access"
 )
 
 // mirror: a node may only create pods it has read from files, bound to itself, owned by
@@ -46,24 +48,22 @@ func mirrorReferences(a *Attributes, p *corev1.Pod, node string) error {
 	if len(p.Spec.ResourceClaims) > 0 {
 		return refuse(a, "node %q can not create pods that reference resourceclaims", node)
 	}
-	if len(p.Spec.ImagePullSecrets) > 0 {
-		return refuse(a, "node %q can not create pods that reference secrets", node)
-	}
 	for _, v := range p.Spec.Volumes {
 		switch {
-		case v.Secret != nil:
-			return refuse(a, "node %q can not create pods that reference secrets", node)
 		case v.ConfigMap != nil:
 			return refuse(a, "node %q can not create pods that reference configmaps", node)
 		case v.PersistentVolumeClaim != nil || v.Ephemeral != nil:
 			return refuse(a, "node %q can not create pods that reference persistentvolumeclaims", node)
 		case v.Projected != nil:
 			for _, s := range v.Projected.Sources {
-				if s.Secret != nil || s.ConfigMap != nil || s.ServiceAccountToken != nil || s.ClusterTrustBundle != nil {
+				if s.Secret != nil || s.ConfigMap != nil || s.ServiceAccountToken != nil || s.ClusterTrustBundle != nil || s.PodCertificate != nil {
 					return refuse(a, "node %q can not create pods that reference API objects in projected volumes", node)
 				}
 			}
 		}
+	}
+	if access.AnySecret(p, func(string) bool { return true }) {
+		return refuse(a, "node %q can not create pods that reference secrets", node)
 	}
 	return mirrorEnv(a, p, node)
 }
@@ -72,9 +72,6 @@ func mirrorEnv(a *Attributes, p *corev1.Pod, node string) error {
 	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
 		for _, c := range list {
 			for _, e := range c.Env {
-				if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
-					return refuse(a, "node %q can not create pods that reference secrets", node)
-				}
 				if e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil {
 					return refuse(a, "node %q can not create pods that reference configmaps", node)
 				}

@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
+
+	"github.com/proa-dev/proa/access"
 )
 
 // What Kubernetes calls the token volume of a pod, and where it is seen.
@@ -114,6 +116,9 @@ func tokenSource() *corev1.ProjectedVolumeSource {
 // Validate checks mirror pods, and the secrets that an account may be limited to.
 func (s *serviceAccount) Validate(_ context.Context, a *Attributes) error {
 	pod := podOf(a, Create)
+	if a.Kind.GroupResource() == pods && a.Subresource == "ephemeralcontainers" && a.Operation == Update {
+		pod, _ = a.Object.(*corev1.Pod) // a container that comes later is one of the account's too (CVE-2023-2728)
+	}
 	if pod == nil {
 		return nil
 	}
@@ -170,10 +175,38 @@ func limitSecrets(a *Attributes, pod *corev1.Pod, account *corev1.ServiceAccount
 			}
 		}
 	}
+	for _, c := range pod.Spec.EphemeralContainers {
+		for _, e := range c.Env {
+			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && !allowed(e.ValueFrom.SecretKeyRef.Name) {
+				return forbidden(a, fmt.Errorf("ephemeral container %s with envVar %s referencing secret.secretName=%q is not allowed because service account %s does not reference that secret", c.Name, e.Name, e.ValueFrom.SecretKeyRef.Name, account.Name))
+			}
+		}
+		for _, f := range c.EnvFrom {
+			if f.SecretRef != nil && !allowed(f.SecretRef.Name) {
+				return forbidden(a, fmt.Errorf("ephemeral container %s with envFrom referencing secret.secretName=%q is not allowed because service account %s does not reference that secret", c.Name, f.SecretRef.Name, account.Name))
+			}
+		}
+	}
+	if a.Subresource != "" {
+		return nil // what else the pod has was looked at when it was made
+	}
 	for i, r := range pod.Spec.ImagePullSecrets {
 		if !slices.ContainsFunc(account.ImagePullSecrets, func(have corev1.LocalObjectReference) bool { return have.Name == r.Name }) {
 			return forbidden(a, fmt.Errorf("imagePullSecrets[%d].name=%q is not allowed because service account %s does not reference that imagePullSecret", i, r.Name, account.Name))
 		}
 	}
-	return nil
+	return limitOtherSecrets(a, pod, account, allowed)
+}
+
+// limitOtherSecrets: projected volumes and volumes of drivers refer to secrets as well.
+func limitOtherSecrets(a *Attributes, pod *corev1.Pod, account *corev1.ServiceAccount, allowed func(string) bool) error {
+	volumes := &corev1.Pod{Spec: corev1.PodSpec{Volumes: pod.Spec.Volumes}}
+	var err error
+	access.AnySecret(volumes, func(name string) bool {
+		if !allowed(name) {
+			err = forbidden(a, fmt.Errorf("volume with secret.secretName=%q is not allowed because service account %s does not reference that secret", name, account.Name))
+		}
+		return err != nil
+	})
+	return err
 }

@@ -46,7 +46,7 @@ type Config struct {
 
 // Log is the audit log of a server; a nil one keeps nothing. Safe for concurrent use.
 type Log struct {
-	policy *Policy
+	policy atomic.Pointer[Policy]
 	sinks  []Sink
 	log    *slog.Logger
 	now    func() time.Time
@@ -72,8 +72,13 @@ func New(cfg Config) (*Log, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Log{policy: cfg.Policy, sinks: cfg.Sinks, log: cfg.Log, now: cfg.Now}, nil
+	l := &Log{sinks: cfg.Sinks, log: cfg.Log, now: cfg.Now}
+	l.policy.Store(cfg.Policy)
+	return l, nil
 }
+
+// SetPolicy has requests that come from now on judged by another policy.
+func (l *Log) SetPolicy(p *Policy) { l.policy.Store(p) }
 
 // Run runs the sinks until ctx ends.
 func (l *Log) Run(ctx context.Context) error {
@@ -124,7 +129,7 @@ func (l *Log) Begin(q Request) *Record {
 	if l == nil {
 		return nil
 	}
-	r := l.policy.find(q.Attributes)
+	r := l.policy.Load().find(q.Attributes)
 	level := capped(r.level, q.Attributes)
 	l.counts.levels[level].Add(1)
 	if level == none {

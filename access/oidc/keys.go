@@ -35,6 +35,7 @@ const wellKnown = "/.well-known/openid-configuration"
 type keySet struct {
 	issuer    string
 	discovery string
+	ca        string // PEM; empty: the host's
 	client    *http.Client
 	now       func() time.Time
 	flight    singleflight.Group
@@ -58,7 +59,7 @@ func newKeySet(issuer, discovery, ca string, now func() time.Time) *keySet {
 		pool.AppendCertsFromPEM([]byte(ca)) // validated with the configuration
 		transport.TLSClientConfig.RootCAs = pool
 	}
-	return &keySet{issuer: issuer, discovery: discovery, now: now, client: &http.Client{
+	return &keySet{issuer: issuer, discovery: discovery, ca: ca, now: now, client: &http.Client{
 		Transport: transport, Timeout: fetchTimeout, CheckRedirect: onlyTLS,
 	}}
 }

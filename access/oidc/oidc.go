@@ -33,6 +33,7 @@ type Config struct {
 	Own         string           // issuer of the cluster's own tokens, which no other may claim to be
 	SigningAlgs []string         // default: all that are safe
 	Now         func() time.Time // default time.Now
+	Former      *Authenticator   // whose keys are taken over for issuers that stay; may be nil
 }
 
 // Authenticator accepts the tokens of the configured issuers; safe for concurrent use.
@@ -47,6 +48,7 @@ type issuer struct {
 	audiences []string
 	keys      *keySet
 	rules     *rules
+	groups    *sources // nil: groups are not of a claim
 }
 
 // New compiles the configuration; nothing is fetched yet. The error names each field that is wrong.
@@ -75,13 +77,28 @@ func New(cfg Config) (*Authenticator, error) {
 		if j.Issuer.DiscoveryURL != nil {
 			discovery = *j.Issuer.DiscoveryURL
 		}
-		a.issuers[j.Issuer.URL] = &issuer{
+		one := &issuer{
 			url: j.Issuer.URL, audiences: j.Issuer.Audiences,
 			rules: c.rules(j, field.NewPath("jwt").Index(i)),
-			keys:  newKeySet(j.Issuer.URL, discovery, j.Issuer.CertificateAuthority, cfg.Now),
+			keys:  cfg.Former.keysOf(j.Issuer.URL, discovery, j.Issuer.CertificateAuthority, cfg.Now),
 		}
+		if claim := one.rules.groups.claim; claim != "" {
+			one.groups = newSources(claim, one, a.algs)
+		}
+		a.issuers[j.Issuer.URL] = one
 	}
 	return a, c.errs.ToAggregate()
+}
+
+// keysOf gives those of an issuer that is reached as before, or a new set.
+func (a *Authenticator) keysOf(url, discovery, ca string, now func() time.Time) *keySet {
+	made := newKeySet(url, discovery, ca, now)
+	if a != nil && a.issuers[url] != nil {
+		if old := a.issuers[url].keys; old.discovery == made.discovery && old.ca == ca {
+			return old
+		}
+	}
+	return made
 }
 
 // registered is what decides who verifies a token, before anything in it is believed.
@@ -138,6 +155,9 @@ func (a *Authenticator) accept(ctx context.Context, from *issuer, signed *jose.J
 		return nil, fmt.Errorf("parse claims: %w", err)
 	}
 	if err := from.current(&said, a.now()); err != nil {
+		return nil, err
+	}
+	if err := from.groups.expand(ctx, payload, claims); err != nil {
 		return nil, err
 	}
 	return from.rules.person(ctx, claims)

@@ -59,6 +59,8 @@ func validateOneSource(s *corev1.VolumeSource, path *field.Path) field.ErrorList
 		}
 	case s.HostPath != nil:
 		return validateHostPath(s.HostPath, path.Child("hostPath"))
+	case s.GitRepo != nil:
+		return validateGitRepo(s.GitRepo, path.Child("gitRepo"))
 	case s.Secret != nil:
 		p := path.Child("secret")
 		errs := required(s.Secret.SecretName, p.Child("secretName"), "")
@@ -231,4 +233,10 @@ func validateTokenSource(t *corev1.ServiceAccountTokenProjection, path *field.Pa
 		return append(errs, field.Required(path.Child("path"), ""))
 	}
 	return append(errs, localPath(t.Path, path.Child("path"))...)
+}
+
+// validateGitRepo: no node makes such a volume any more, objects may still hold one.
+func validateGitRepo(g *corev1.GitRepoVolumeSource, path *field.Path) field.ErrorList {
+	errs := required(g.Repository, path.Child("repository"), "")
+	return append(errs, localPath(g.Directory, path.Child("directory"))...)
 }

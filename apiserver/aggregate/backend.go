@@ -19,6 +19,7 @@ import (
 
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/internal/endpoints"
+	"github.com/proa-dev/proa/internal/turnover"
 )
 
 // Limits of connections to a backend.
@@ -37,7 +38,7 @@ type backend struct {
 	gv        schema.GroupVersion
 	reference reference
 	trust     [sha256.Size]byte // of the CA bundle and whether it is looked at
-	transport *http.Transport
+	transport *turnover.Transport
 	broken    error // why it can never be reached
 
 	mu        sync.Mutex
@@ -93,11 +94,13 @@ func (b *backend) connectBy(s *apiregistrationv1.APIService) {
 			b.broken = errors.New("unable to load root certificates: unable to parse bytes as PEM block") // and trusts nobody
 		}
 	}
-	b.transport = &http.Transport{
-		DialContext: b.dial, TLSClientConfig: conf, TLSHandshakeTimeout: dialTimeout, ForceAttemptHTTP2: true,
-		MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: idleTimeout, DisableCompression: true,
-		HTTP2: &http.HTTP2Config{SendPingTimeout: pingInterval, PingTimeout: pingTimeout},
-	}
+	b.transport = turnover.New(conf.GetClientCertificate, func() *http.Transport {
+		return &http.Transport{
+			DialContext: b.dial, TLSClientConfig: conf.Clone(), TLSHandshakeTimeout: dialTimeout, ForceAttemptHTTP2: true,
+			MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: idleTimeout, DisableCompression: true,
+			HTTP2: &http.HTTP2Config{SendPingTimeout: pingInterval, PingTimeout: pingTimeout},
+		}
+	})
 }
 
 func (b *backend) dial(ctx context.Context, network, _ string) (net.Conn, error) {

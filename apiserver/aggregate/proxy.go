@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,8 +14,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/proxy"
 	"k8s.io/client-go/transport"
 
+	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
+	"github.com/proa-dev/proa/internal/turnover"
 )
 
 // ServeHTTP sends a request on as the user in its context. Nothing is tunnelled unless the
@@ -28,7 +29,7 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := r.Clone(r.Context())
-	cleanHeader(out.Header)
+	access.DropIdentity(out.Header)
 	if id := w.Header().Get(auditHeader); id != "" {
 		out.Header.Set(auditHeader, id)
 	}
@@ -66,29 +67,6 @@ func (b *backend) url(asked *url.URL) *url.URL {
 	}
 }
 
-// cleanHeader removes what says who the client is: credentials are for this server alone,
-// and nobody but this server speaks for users.
-func cleanHeader(header http.Header) {
-	for name := range header {
-		lower := strings.ToLower(name)
-		if lower == "authorization" || strings.HasPrefix(lower, "x-remote-") || strings.HasPrefix(lower, "impersonate-") {
-			delete(header, name)
-		}
-	}
-	var kept []string
-	for _, line := range header.Values("Sec-Websocket-Protocol") {
-		for one := range strings.SplitSeq(line, ",") {
-			// A bearer token may come as a subprotocol.
-			if one = strings.TrimSpace(one); !strings.HasPrefix(one, "base64url.bearer.authorization.k8s.io.") {
-				kept = append(kept, one)
-			}
-		}
-	}
-	if kept != nil {
-		header.Set("Sec-Websocket-Protocol", strings.Join(kept, ", "))
-	}
-}
-
 // speakFor names the user in the headers.
 func speakFor(r *http.Request, u *api.User) {
 	transport.SetAuthProxyHeaders(r, u.Name, u.UID, u.Groups, u.Extra)
@@ -96,7 +74,7 @@ func speakFor(r *http.Request, u *api.User) {
 
 // speaker names the user in each request, behind everything that removes headers.
 type speaker struct {
-	next *http.Transport
+	next *turnover.Transport
 	user *api.User
 }
 

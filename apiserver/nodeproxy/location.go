@@ -150,7 +150,7 @@ func (p *Proxy) execLocation(req Request, q url.Values) (target, error) {
 	}
 	u.Path = "/" + req.Subresource + "/" + pod.Namespace + "/" + pod.Name + "/" + name
 	u.RawQuery = params.Encode()
-	return target{url: u, kubelet: true, upgrade: true, stream: true}, nil
+	return target{url: u, node: pod.Spec.NodeName, upgrade: true, stream: true}, nil
 }
 
 func (p *Proxy) portForwardLocation(req Request, q url.Values) (target, error) {
@@ -173,7 +173,7 @@ func (p *Proxy) portForwardLocation(req Request, q url.Values) (target, error) {
 	}
 	u.Path = "/portForward/" + pod.Namespace + "/" + pod.Name
 	u.RawQuery = params.Encode()
-	return target{url: u, kubelet: true, upgrade: true, stream: true}, nil
+	return target{url: u, node: pod.Spec.NodeName, upgrade: true, stream: true}, nil
 }
 
 func (p *Proxy) nodeProxyLocation(r *http.Request, req Request) (target, error) {
@@ -190,7 +190,7 @@ func (p *Proxy) nodeProxyLocation(r *http.Request, req Request) (target, error) 
 		return target{}, apierrors.NewBadRequest(fmt.Sprintf("port %s of node %s is not its kubelet's", port, name))
 	}
 	u.Path, u.RawQuery = req.Path, r.URL.RawQuery
-	return target{url: u, kubelet: true, stream: true}, nil
+	return target{url: u, node: name, stream: true}, nil
 }
 
 func (p *Proxy) podProxyLocation(r *http.Request, req Request) (target, error) {
@@ -221,7 +221,7 @@ func backend(r *http.Request, req Request, scheme, ip, port string) (target, err
 		return target{}, apierrors.NewBadRequest("address not allowed")
 	}
 	// A pod's status is written by its node: it must not aim the server at itself.
-	if addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.IsUnspecified() {
+	if !outside(addr.Unmap()) {
 		return target{}, apierrors.NewBadRequest("address not allowed")
 	}
 	if scheme == "" {

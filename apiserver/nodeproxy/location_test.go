@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -117,42 +116,5 @@ func TestLocate(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got.url, c.want)
 			}
 		})
-	}
-}
-
-func TestIdentityStaysHere(t *testing.T) {
-	h := http.Header{
-		"Authorization": {"Bearer x"}, "X-Remote-User": {"admin"}, "Impersonate-User": {"admin"}, "Accept": {"*/*"},
-		"Sec-Websocket-Protocol": {"v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.abc"},
-	}
-	stripIdentity(h)
-	if len(h) != 2 || h.Get("Accept") == "" || h.Get("Sec-Websocket-Protocol") != "v4.channel.k8s.io" {
-		t.Errorf("left: %v", h)
-	}
-}
-
-// A backend that redirects must not lead the server's credentials elsewhere.
-func TestNoRedirectFromKubelets(t *testing.T) {
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("followed") }))
-	defer elsewhere.Close()
-	kubelet := httptest.NewTLSServer(http.RedirectHandler(elsewhere.URL, http.StatusFound))
-	defer kubelet.Close()
-	w := world()
-	u, err := url.Parse(kubelet.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	node := w["nodes//n"].(*corev1.Node)
-	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: u.Hostname()}}
-	port := 0
-	for _, c := range u.Port() {
-		port = port*10 + int(c-'0')
-	}
-	node.Status.DaemonEndpoints.KubeletEndpoint.Port = int32(port)
-	p := New(Config{Reader: w, Log: slog.New(slog.DiscardHandler), TLS: kubelet.Client().Transport.(*http.Transport).TLSClientConfig})
-	out := httptest.NewRecorder()
-	p.Connect(out, httptest.NewRequest(http.MethodGet, "/", nil), Request{Kind: kindOf("", "v1", "Pod", "pods"), Subresource: "log", Namespace: "ns", Name: "one"})
-	if out.Code < 400 {
-		t.Errorf("answered %d with %v", out.Code, out.Header())
 	}
 }

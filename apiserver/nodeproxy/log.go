@@ -32,7 +32,7 @@ func (p *Proxy) logLocation(req Request, q url.Values) (target, error) {
 	}
 	u.Path = "/containerLogs/" + pod.Namespace + "/" + pod.Name + "/" + name
 	u.RawQuery = params.Encode()
-	return target{url: u, kubelet: true, stream: true, texts: true}, nil
+	return target{url: u, node: pod.Spec.NodeName, stream: true, texts: true}, nil
 }
 
 func logParams(q url.Values) (url.Values, field.ErrorList) {

@@ -19,13 +19,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/proxy"
 
+	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/apis/api"
 )
 
@@ -47,23 +46,19 @@ type Request struct {
 
 // Proxy serves the connect subresources of pods, services and nodes.
 type Proxy struct {
-	reader  api.Reader
-	kubelet *http.Transport // to kubelets, with our certificate
-	plain   *http.Transport // to pods and services, with no credentials
-	log     *slog.Logger
+	reader api.Reader
+	tls    *tls.Config     // towards kubelets, with our certificate
+	nodes  *net.Dialer     // to kubelets
+	plain  *http.Transport // to pods and services, with no credentials
+	log    *slog.Logger
 }
 
 // New makes a proxy.
 func New(cfg Config) *Proxy {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	return &Proxy{
-		reader: cfg.Reader, log: cfg.Log,
-		kubelet: &http.Transport{
-			DialContext: dialer.DialContext, TLSClientConfig: cfg.TLS, TLSHandshakeTimeout: 10 * time.Second,
-			MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
-		},
+		reader: cfg.Reader, log: cfg.Log, tls: cfg.TLS, nodes: dialer(machine),
 		plain: &http.Transport{
-			DialContext: dialer.DialContext, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 90 * time.Second,
+			DialContext: dialer(outside).DialContext, TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: idleTimeout,
 			// Pods' certificates are their own affair, as documented for the proxy subresources.
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // documented behaviour
 		},
@@ -73,10 +68,10 @@ func New(cfg Config) *Proxy {
 // target is where a request goes.
 type target struct {
 	url     *url.URL
-	kubelet bool // with our certificate
-	upgrade bool // anything but an upgrade is refused
-	stream  bool // each byte is passed on at once
-	texts   bool // errors are plain texts, which become a Status
+	node    string // whose kubelet it is, to which we show our certificate; "": no kubelet
+	upgrade bool   // anything but an upgrade is refused
+	stream  bool   // each byte is passed on at once
+	texts   bool   // errors are plain texts, which become a Status
 }
 
 // Connect serves one request.
@@ -87,45 +82,22 @@ func (p *Proxy) Connect(w http.ResponseWriter, r *http.Request, req Request) {
 		return
 	}
 	var transport http.RoundTripper = p.plain
-	if t.kubelet {
-		transport = p.kubelet
+	if t.node != "" {
+		transport = p.toKubelet(t.node)
 	}
 	if t.texts {
 		transport = texts{transport, req}
 	}
 	out := r.Clone(r.Context())
-	stripIdentity(out.Header)
+	access.DropIdentity(out.Header)
 	// Pages get their links changed, so that they lead through this server again.
 	h := proxy.NewUpgradeAwareHandler(t.url, transport, req.Subresource == "proxy", t.upgrade, responder{p.log})
 	h.UseLocationHost = true
-	h.RejectForwardingRedirects = t.kubelet
+	h.RejectForwardingRedirects = t.node != ""
 	if t.stream {
 		h.FlushInterval = -1
 	}
 	h.ServeHTTP(w, out)
-}
-
-// stripIdentity removes what says who the client is: credentials are for this server alone,
-// and headers must not make the other side believe that a front proxy vouches for them.
-func stripIdentity(header http.Header) {
-	for name := range header {
-		lower := strings.ToLower(name)
-		if lower == "authorization" || strings.HasPrefix(lower, "x-remote-") || strings.HasPrefix(lower, "impersonate-") {
-			header.Del(name)
-		}
-	}
-	// A bearer token may also come as a WebSocket subprotocol.
-	var kept []string
-	for _, line := range header.Values("Sec-Websocket-Protocol") {
-		for proto := range strings.SplitSeq(line, ",") {
-			if proto = strings.TrimSpace(proto); !strings.HasPrefix(proto, "base64url.bearer.authorization.k8s.io.") {
-				kept = append(kept, proto)
-			}
-		}
-	}
-	if kept != nil {
-		header.Set("Sec-Websocket-Protocol", strings.Join(kept, ", "))
-	}
 }
 
 // responder answers for a backend that cannot be reached.

@@ -18,7 +18,7 @@ import (
 // unless force, which takes it over. body is the object as the client declares it; unknown
 // fields are an error of the schema. Errors are *apierrors.StatusError.
 func (f *Fields) Apply(live api.Object, body []byte, manager, subresource string, force bool) (api.Object, error) {
-	wanted, err := configuration(body)
+	wanted, err := configuration(f.kind, body)
 	if err != nil {
 		return nil, err
 	}
@@ -45,15 +45,24 @@ func (f *Fields) Apply(live api.Object, body []byte, manager, subresource string
 }
 
 // configuration decodes the body of an apply request.
-func configuration(body []byte) (*unstructured.Unstructured, error) {
+func configuration(kind *api.Kind, body []byte) (*unstructured.Unstructured, error) {
 	content := map[string]any{}
 	if len(body) > 0 && body[0] == '{' {
+		if err := checkText(body, kind.Type); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
 		if kjson.UnmarshalCaseSensitivePreserveInts(body, &content) == nil && content != nil {
 			return &unstructured.Unstructured{Object: content}, checkTypes(content)
 		}
 		content = map[string]any{}
 	}
+	if err := checkAliases(body); err != nil {
+		return nil, err
+	}
 	data, err := yaml.YAMLToJSON(body)
+	if err == nil {
+		err = checkText(data, kind.Type)
+	}
 	if err == nil {
 		err = kjson.UnmarshalCaseSensitivePreserveInts(data, &content)
 	}
@@ -80,6 +89,9 @@ func checkTypes(content map[string]any) error {
 func Duplicates(body []byte, validation string) (warnings []string, err error) {
 	if validation == metav1.FieldValidationIgnore {
 		return nil, nil
+	}
+	if err := checkAliases(body); err != nil {
+		return nil, err
 	}
 	if err := yaml.UnmarshalStrict(body, &map[string]any{}); err != nil {
 		if validation == metav1.FieldValidationStrict {

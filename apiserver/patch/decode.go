@@ -85,6 +85,9 @@ func decodeYAML(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 		}
 		reset(into)
 	}
+	if err := checkAliases(body); err != nil {
+		return nil, err
+	}
 	data, err := yaml.YAMLToJSON(body)
 	if err != nil {
 		return nil, unreadable(want, metav1.TypeMeta{}, body, err)
@@ -154,6 +157,8 @@ func unmarshal(data []byte, into runtime.Object, validation string) (strict []er
 	content := map[string]any{}
 	if custom {
 		target = &content
+	} else if err := checkText(data, reflect.TypeOf(into).Elem()); err != nil {
+		return nil, err
 	}
 	if validation == metav1.FieldValidationIgnore {
 		err = kjson.UnmarshalCaseSensitivePreserveInts(data, target)
@@ -192,6 +197,9 @@ func decodeProtobuf(want schema.GroupVersionKind, into runtime.Object, body []by
 	// Of all kinds only the schemas of custom resources hold themselves.
 	if want.Group == "apiextensions.k8s.io" && tooDeep(envelope.Raw) {
 		return unreadable(want, stated, body, errors.New("exceeded max depth"))
+	}
+	if err := checkWire(envelope.Raw, reflect.TypeOf(into).Elem()); err != nil {
+		return unreadable(want, stated, body, err)
 	}
 	message.Reset()
 	if err := message.Unmarshal(envelope.Raw); err != nil {

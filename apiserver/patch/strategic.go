@@ -19,6 +19,9 @@ import (
 // $deleteFromPrimitiveList are understood). The caller refuses it for custom resources,
 // which have no such type. Otherwise as JSON.
 func Strategic(kind *api.Kind, live api.Object, body []byte, validation string) (obj api.Object, warnings []string, err error) {
+	if err := checkText(body, kind.Type); err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
 	change := map[string]any{}
 	strict, err := unmarshalMap(body, &change, validation)
 	if err != nil {

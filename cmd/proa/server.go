@@ -17,6 +17,7 @@ type serverFlags struct {
 	bind, advertise          string
 	clusterCIDR, serviceCIDR string
 	node                     nodeFlags
+	reloadKeys               bool
 }
 
 func (f *serverFlags) register(flags *pflag.FlagSet) {
@@ -30,6 +31,7 @@ func (f *serverFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.cfg.Domain, "cluster-domain", cluster.DefaultDomain, "DNS domain of the cluster")
 	flags.StringSliceVar(&f.cfg.EtcdServers, "etcd-servers", nil, "endpoints of an external etcd (default: the one inside)")
 	flags.Var(path{&f.cfg.EncryptionConfig}, "encryption-provider-config", "keys that encrypt objects in etcd, an EncryptionConfiguration (default: one made at the first start, for secrets)")
+	flags.BoolVar(&f.reloadKeys, "encryption-provider-config-automatic-reload", true, "read that file again when it changes")
 	flags.Var(path{&f.cfg.Audit.Policy}, "audit-policy-file", "what the audit log keeps, a Policy of audit.k8s.io/v1 (default: who wrote what, and who read what of others)")
 	flags.Var(path{&f.cfg.Audit.Log}, "audit-log-path", "write the audit log to this file; - for standard output (default: no audit log)")
 	flags.IntVar(&f.cfg.Audit.MaxSize, "audit-log-maxsize", 100, "megabytes after which the audit log begins another file")
@@ -45,6 +47,7 @@ func (f *serverFlags) register(flags *pflag.FlagSet) {
 // config reads the flags; place is filled in by the caller.
 func (f *serverFlags) config() (cluster.ServerConfig, error) {
 	cfg := f.cfg
+	cfg.KeepEncryption = !f.reloadKeys
 	var err error
 	if cfg.BindAddress, err = address("bind-address", f.bind); err != nil {
 		return cfg, err

@@ -96,9 +96,9 @@ func newUserRevoke(c *common) *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke NAME",
 		Short: "Refuse all certificates that a user has, from now on",
-		Long: `Refuse all certificates that a user has, from now on: the next request of each is answered
-with 401. Watches that are open end within minutes, as all watches do. Role bindings of the
-user stay.`,
+		Long: `Refuse all certificates that a user has, from now on: connections that are open end with
+all that runs on them, and further requests are answered with 401. Role bindings of the user
+stay.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := c.place()

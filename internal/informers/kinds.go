@@ -218,6 +218,9 @@ func (g coordination) Leases() Kind[coordinationlisters.LeaseLister] {
 func (g certificates) CertificateSigningRequests() Kind[certificateslisters.CertificateSigningRequestLister] {
 	return kind(g.f, &certificatesv1.CertificateSigningRequest{}, g.f.client.CertificatesV1().CertificateSigningRequests(), certificateslisters.NewCertificateSigningRequestLister)
 }
+func (g certificates) PodCertificateRequests() Kind[certificateslisters.PodCertificateRequestLister] {
+	return kind(g.f, &certificatesv1.PodCertificateRequest{}, g.f.client.CertificatesV1().PodCertificateRequests(""), certificateslisters.NewPodCertificateRequestLister)
+}
 
 func (g autoscaling) HorizontalPodAutoscalers() Kind[autoscalinglisters.HorizontalPodAutoscalerLister] {
 	return kind(g.f, &autoscalingv2.HorizontalPodAutoscaler{}, g.f.client.AutoscalingV2().HorizontalPodAutoscalers(""), autoscalinglisters.NewHorizontalPodAutoscalerLister)

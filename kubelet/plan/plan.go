@@ -55,6 +55,7 @@ type Start struct {
 	Target    string // of an ephemeral container: the container whose processes it sees
 	Backoff   Backoff
 	Replaces  string // id of the finished container that this one restarts; empty at first
+	Changed   bool   // it replaces a container of another definition
 }
 
 // Kill is a running container to end.
@@ -310,7 +311,7 @@ func (d *decision) restart(c *corev1.Container, seen *Container, init bool) {
 	d.start(c, init)
 	if len(d.plan.Starts) > before {
 		d.plan.Starts[before].Backoff = next
-		d.plan.Starts[before].Replaces = seen.ID
+		d.plan.Starts[before].Replaces, d.plan.Starts[before].Changed = seen.ID, changed
 	}
 }
 

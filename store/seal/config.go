@@ -59,7 +59,7 @@ func Load(file string) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Keys{rules: rules}, nil
+	return &Keys{rules: rules, changed: make(chan struct{}, 1)}, nil
 }
 
 func read(file string) ([]rule, error) {

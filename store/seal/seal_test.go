@@ -168,7 +168,7 @@ func TestResources(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
-	if config(t, one("identity: {}")).For(schema.GroupResource{Resource: "pods"}) != nil {
+	if s := config(t, one("identity: {}")).For(schema.GroupResource{Resource: "pods"}); !s.Plain() || s.Writes() != "identity" {
 		t.Error("pods are not configured")
 	}
 }

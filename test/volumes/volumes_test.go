@@ -218,6 +218,7 @@ func TestRefusals(t *testing.T) {
 		`configmap references non-existent config key: k`:                {ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "cm"}, Items: []corev1.KeyToPath{{Key: "k", Path: "k"}}}},
 		`hostPath type check failed: /etc is not a file`:                 {HostPath: &corev1.HostPathVolumeSource{Path: "/etc", Type: ptr(corev1.HostPathFile)}},
 		`nfs volumes are not supported yet`:                              {NFS: &corev1.NFSVolumeSource{}},
+		`gitRepo volumes are not supported yet`:                          {GitRepo: &corev1.GitRepoVolumeSource{Repository: "https://127.0.0.1/x.git", Directory: "../x"}},
 		`storage medium "HugePages" is not supported yet`:                {EmptyDir: &corev1.EmptyDirVolumeSource{Medium: "HugePages"}},
 		`error processing PVC ns/x: persistentvolumeclaim "x" not found`: {PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "x"}},
 	} {
