@@ -2,12 +2,20 @@
 SHELL := /bin/bash
 export CGO_ENABLED ?= 0
 # The same for building and testing, so that one build cache serves both.
-# fieldsv1string has equal lists of managed fields held once in memory, not once for each object.
-export GOFLAGS := -trimpath -tags=fieldsv1string $(GOFLAGS)
+# fieldsv1string has equal lists of managed fields held once in memory, not once for each object;
+# the other tags leave out of libraries what nobody here can reach (docs/decisions: the size of the binary).
+TAGS := fieldsv1string,grpcnotrace,nri_no_wasm,no_rdt,no_systemd,urfave_cli_no_docs
+# Inlining makes code fast and large: only what requests run through has it. The last match counts.
+INLINED := std github.com/proa-dev/proa/... go.etcd.io/... golang.org/x/net/... google.golang.org/protobuf/... \
+	k8s.io/apimachinery/... k8s.io/client-go/tools/cache/... k8s.io/client-go/util/... k8s.io/klog/... k8s.io/utils/... \
+	sigs.k8s.io/json/... sigs.k8s.io/structured-merge-diff/... github.com/go-logr/... github.com/google/btree/... \
+	github.com/google/cel-go/common/... github.com/google/cel-go/interpreter/... github.com/miekg/dns/... \
+	github.com/klauspost/compress/... github.com/cespare/xxhash/... github.com/prometheus/client_golang/prometheus/...
+export GOFLAGS := -trimpath -tags=$(TAGS) -gcflags=all=-l $(INLINED:%=-gcflags=%=) $(GOFLAGS)
 BIN := bin/proa
 # kubectl, built in, says the version of the API that is served.
 CLIENT := k8s.io/component-base/version
-LDFLAGS := -s -w -X $(CLIENT).gitVersion=v1.37.1+proa -X $(CLIENT).gitMajor=1 -X $(CLIENT).gitMinor=37
+LDFLAGS := -s -w -funcalign=16 -X $(CLIENT).gitVersion=v1.37.1+proa -X $(CLIENT).gitMajor=1 -X $(CLIENT).gitMinor=37
 
 .PHONY: help up down uninstall deps helpers build test lint conformance clean
 

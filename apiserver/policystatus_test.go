@@ -9,25 +9,25 @@ import (
 
 	registrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/utils/clock"
 
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/controllers/policystatus"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // The loop that checks types reads the schemas that the server publishes.
 func TestPolicyTypesAreChecked(t *testing.T) {
 	h := newGoverned(t)
 	client := h.typed("root")
-	factory := informers.NewSharedInformerFactory(client, 0)
+	factory := informers.New(client, nil)
 	c, err := policystatus.New(loop.Deps{Client: client, Discovery: client.Discovery(), Informers: factory, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	go func() { ended <- c.Run(ctx) }()
 	defer func() { cancel(); <-ended; factory.Shutdown() }()
 	for name, expressions := range map[string][]string{"good": {"object.spec.replicas > 1", "variables.r > 1 && object.metadata.name != ''"}, "bad": {"object.spec.replicas > '1'", "object.spec.replica > 1", "variables.r == 'x'"}} {

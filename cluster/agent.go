@@ -10,16 +10,18 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/internal/clockstep"
+	"github.com/proa-dev/proa/internal/informers"
 	"github.com/proa-dev/proa/internal/turnover"
 )
 
@@ -86,11 +88,9 @@ func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Pro
 			return err
 		}
 	}
-	own := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-		o.FieldSelector = "spec.nodeName=" + cfg.Node.Name
-	}))
+	own := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "pods", "", fields.OneTermEqualSelector("spec.nodeName", cfg.Node.Name))
 	err = n.start(ctx, group, nodeClients{
-		client: client, informers: informers.NewSharedInformerFactory(client, 0), pods: own.Core().V1().Pods(),
+		client: client, informers: informers.New(client, nil), pods: informers.PodsIn(informers.Unshared(own, &corev1.Pod{})),
 		serving: &tls.Config{GetCertificate: creds.serving.GetCertificate, MinVersion: tls.VersionTLS12}, trust: creds.trust,
 	}, steps)
 	if err != nil {

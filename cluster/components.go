@@ -76,7 +76,7 @@ func (c *controlPlane) startComponents(ctx context.Context, group *Group) error 
 	// The informers stop after those that use them: some are started by a loop.
 	parts := []Part{
 		{Name: "informers", Run: func(ctx context.Context) error {
-			factory.Start(ctx.Done())
+			factory.StartWithContext(ctx)
 			<-ctx.Done()
 			factory.Shutdown()
 			sent.broadcaster.Shutdown()

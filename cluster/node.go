@@ -15,14 +15,12 @@ import (
 
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
-	coreinformers "k8s.io/client-go/informers/core/v1"
-
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/proa-dev/proa/dns"
 	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/internal/informers"
 	"github.com/proa-dev/proa/internal/localpath"
 	"github.com/proa-dev/proa/kubelet"
 	kubeletimages "github.com/proa-dev/proa/kubelet/images"
@@ -48,8 +46,8 @@ type nodeSettings struct {
 // nodeClients is how a node meets the cluster.
 type nodeClients struct {
 	client    kubernetes.Interface
-	informers informers.SharedInformerFactory
-	pods      coreinformers.PodInformer // of this node only; run here
+	informers *informers.Factory
+	pods      informers.Pods // of this node only; run here
 	serving   *tls.Config
 	trust     *x509.CertPool // of the kubelet's clients
 }
@@ -136,7 +134,7 @@ func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Pr
 	}
 	begin := append([]Part{
 		{Name: "node informers", Run: func(ctx context.Context) error {
-			c.informers.Start(ctx.Done())
+			c.informers.StartWithContext(ctx)
 			<-ctx.Done()
 			c.informers.Shutdown()
 			sent.broadcaster.Shutdown()

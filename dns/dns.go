@@ -23,15 +23,15 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // Config is what a server needs.
 type Config struct {
-	Informers  informers.SharedInformerFactory
+	Informers  *informers.Factory
 	Domain     string       // default cluster.local
 	Addresses  []netip.Addr // where it answers: the cluster address of kube-system/kube-dns
 	Port       uint16       // default 53

@@ -18,8 +18,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -115,7 +116,7 @@ func TestLookup(t *testing.T) {
 // startServer serves on a loopback address and gives it.
 func startServer(t testing.TB, resolvConf string) string {
 	t.Helper()
-	shared := informers.NewSharedInformerFactory(fake.NewClientset(), 0)
+	shared := informers.New(fake.NewClientset(), nil)
 	s, err := New(Config{Informers: shared, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.97")}, Port: 5397,
 		ResolvConf: resolvConf, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
@@ -123,7 +124,7 @@ func startServer(t testing.TB, resolvConf string) string {
 	}
 	s.responder.records.index = testIndex()
 	ctx, cancel := context.WithCancel(context.Background())
-	shared.Start(ctx.Done())
+	shared.StartWithContext(ctx)
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	t.Cleanup(func() {

@@ -22,8 +22,6 @@ import (
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
-	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
@@ -31,6 +29,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/internal/informers"
 	"github.com/proa-dev/proa/kubelet/cgroups"
 	"github.com/proa-dev/proa/kubelet/cri"
 	"github.com/proa-dev/proa/kubelet/logs"
@@ -56,8 +55,8 @@ type Images interface {
 // Config of a node agent. Everything is required unless told otherwise.
 type Config struct {
 	Client    kubernetes.Interface
-	Pods      coreinformers.PodInformer       // of this node only
-	Informers informers.SharedInformerFactory // for services
+	Pods      informers.Pods                  // of this node only
+	Informers *informers.Factory              // for services
 	Runtime   runtimeapi.RuntimeServiceClient // or Socket
 	Images    runtimeapi.ImageServiceClient   // or Socket
 	Exits     Exits                           // optional
@@ -90,7 +89,7 @@ type Config struct {
 }
 
 func (c *Config) defaults() error {
-	if c.Client == nil || c.Pods == nil || c.Informers == nil || c.NodeName == "" || c.Root == "" || c.Log == nil || c.Recorder == nil {
+	if c.Client == nil || !c.Pods.Given() || c.Informers == nil || c.NodeName == "" || c.Root == "" || c.Log == nil || c.Recorder == nil {
 		return errors.New("kubelet: Client, Pods, Informers, NodeName, Root, Log and Recorder are required")
 	}
 	if c.Socket == "" && (c.Runtime == nil || c.Images == nil) {

@@ -10,10 +10,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/proa-dev/proa/internal/informers"
 	"github.com/proa-dev/proa/kubelet/internal/fakecri"
 )
 
@@ -37,14 +37,14 @@ func newBench(t *testing.T) *bench {
 
 // boot starts an agent; stop ends it.
 func (b *bench) boot() {
-	shared := informers.NewSharedInformerFactory(b.client, 0)
+	shared := informers.New(b.client, nil)
 	k, err := New(Config{Client: b.client, Pods: shared.Core().V1().Pods(), Informers: shared, Socket: b.socket, NodeName: "n1", NodeIPs: []string{"192.0.2.1"},
 		Root: b.root, LogRoot: b.root + "/logs", ClusterDNS: []string{"10.96.0.10"}, Recorder: record.NewFakeRecorder(1000), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	shared.Start(ctx.Done())
+	shared.StartWithContext(ctx)
 	done := make(chan error, 1)
 	go func() { done <- k.Run(ctx) }()
 	b.kubelet = k

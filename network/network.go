@@ -21,17 +21,17 @@ import (
 
 	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // Config is what an agent needs.
 type Config struct {
 	Cluster     string // names the CNI network
 	NodeName    string
-	Informers   informers.SharedInformerFactory
+	Informers   *informers.Factory
 	Bridge      string       // name of the pod bridge, at most 13 bytes; the overlay is Bridge + "-x"
 	Table       string       // name of the nftables table (family ip) that the agent owns
 	Socket      string       // of the CNI plugin

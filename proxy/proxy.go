@@ -21,16 +21,16 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // Config is what a proxy needs.
 type Config struct {
 	NodeName  string
-	Informers informers.SharedInformerFactory
+	Informers *informers.Factory
 	Table     string       // name of the nftables table (family ip) that the proxy owns
 	PodCIDR   netip.Prefix // all pods of the cluster: clients outside it are masqueraded; zero: none is
 	// LocalAddresses are cluster addresses served by the node itself (the cluster DNS):

@@ -4,9 +4,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/client-go/informers"
 	appslisters "k8s.io/client-go/listers/apps/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
+
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // owners tell which pods belong together: those that the same services select and the same
@@ -18,7 +19,7 @@ type owners struct {
 	stateful    appslisters.StatefulSetLister
 }
 
-func newOwners(f informers.SharedInformerFactory) owners {
+func newOwners(f *informers.Factory) owners {
 	return owners{
 		services: f.Core().V1().Services().Lister(), controllers: f.Core().V1().ReplicationControllers().Lister(),
 		replicas: f.Apps().V1().ReplicaSets().Lister(), stateful: f.Apps().V1().StatefulSets().Lister(),

@@ -20,12 +20,13 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	policylisters "k8s.io/client-go/listers/policy/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
+
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // Name is the scheduler that pods name in spec.schedulerName by default.
@@ -37,7 +38,7 @@ const maxWrites = 64
 // Config of a Scheduler.
 type Config struct {
 	Client    kubernetes.Interface
-	Informers informers.SharedInformerFactory
+	Informers *informers.Factory
 	Recorder  record.EventRecorder
 	Log       *slog.Logger
 	Now       func() time.Time // default time.Now
@@ -95,7 +96,7 @@ func New(cfg Config) (*Scheduler, error) {
 
 // watch registers what the scheduler follows. Pods that use no claims do not wait for the
 // kinds of storage.
-func (s *Scheduler) watch(f informers.SharedInformerFactory) error {
+func (s *Scheduler) watch(f *informers.Factory) error {
 	core, apps, storage := f.Core().V1(), f.Apps().V1(), f.Storage().V1()
 	forget := func(any) { s.selectorChanged() }
 	owner := cache.ResourceEventHandlerFuncs{AddFunc: forget, DeleteFunc: forget}

@@ -12,11 +12,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
 	storage "k8s.io/component-helpers/storage/volume"
+
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // stage is a scheduler at work on a fake API whose bindings take effect.
@@ -45,14 +46,14 @@ func newStage(t *testing.T, objects ...runtime.Object) *stage {
 	})
 	recorder := record.NewFakeRecorder(1000)
 	st.events = recorder.Events
-	factory := informers.NewSharedInformerFactory(st.client, 0)
+	factory := informers.New(st.client, nil)
 	s, err := New(Config{Client: st.client, Informers: factory, Recorder: recorder, Log: slog.New(slog.DiscardHandler), Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	go func() { done <- s.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()

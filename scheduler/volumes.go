@@ -10,11 +10,12 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	storagelisters "k8s.io/client-go/listers/storage/v1"
 	"k8s.io/component-helpers/storage/ephemeral"
 	storage "k8s.io/component-helpers/storage/volume"
+
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // volumes is what the scheduler knows of storage: the informers' objects, and on top what
@@ -38,7 +39,7 @@ func newVolumes() *volumes {
 	return &volumes{chosen: map[string]*corev1.PersistentVolume{}, provision: map[string]string{}, users: map[string]int{}}
 }
 
-func (v *volumes) follow(f informers.SharedInformerFactory) {
+func (v *volumes) follow(f *informers.Factory) {
 	v.claims, v.all = f.Core().V1().PersistentVolumeClaims().Lister(), f.Core().V1().PersistentVolumes().Lister()
 	s := f.Storage().V1()
 	v.classes, v.nodes, v.drivers = s.StorageClasses().Lister(), s.CSINodes().Lister(), s.CSIDrivers().Lister()

@@ -21,12 +21,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	ktesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 type signs struct{ life atomic.Int64 }
@@ -103,13 +103,13 @@ func TestRequests(t *testing.T) {
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		factory := informers.NewSharedInformerFactory(client, 0)
+		factory := informers.New(client, nil)
 		signer := &signs{}
 		ctl, err := New(loop.Deps{Client: client, Informers: factory, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{}, Signer: signer})
 		if err != nil {
 			t.Fatal(err)
 		}
-		factory.Start(ctx.Done())
+		factory.StartWithContext(ctx)
 		done := make(chan error, 1)
 		go func() { done <- ctl.Run(ctx) }()
 		time.Sleep(time.Second)

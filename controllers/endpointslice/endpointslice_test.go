@@ -9,12 +9,12 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // A pod's readiness shows in one slice, by one update.
@@ -22,7 +22,7 @@ func TestReadiness(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	svc, p := service(), pod(1, 8080, false)
 	client := fake.NewClientset(svc, p)
-	factory := informers.NewSharedInformerFactory(client, 0)
+	factory := informers.New(client, nil)
 	c, err := New(loop.Deps{
 		Client: client, Informers: factory, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{},
 		Recorder: func(string) record.EventRecorder { return record.NewFakeRecorder(100) },
@@ -34,7 +34,7 @@ func TestReadiness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
 	defer func() {

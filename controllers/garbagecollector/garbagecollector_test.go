@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	fakediscovery "k8s.io/client-go/discovery/fake"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	metadatafake "k8s.io/client-go/metadata/fake"
 	ktesting "k8s.io/client-go/testing"
@@ -25,6 +24,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 var pods = kind{GroupVersionKind: schema.GroupVersionKind{Version: "v1", Kind: "Pod"}, resource: schema.GroupVersionResource{Version: "v1", Resource: "pods"}, namespaced: true}
@@ -138,7 +138,9 @@ func TestCollects(t *testing.T) {
 			deleted = append(deleted, name)
 			return true, nil, client.Tracker().Delete(a.GetResource(), a.GetNamespace(), name)
 		})
-		factory := informers.NewSharedInformerFactory(client, 0)
+		factory := informers.New(client, nil)
+		factory.Core().V1().Pods().Informer() // asked for, and so found by its resource
+		factory.Apps().V1().ReplicaSets().Informer()
 		c, err := New(loop.Deps{
 			Client: client, Metadata: meta, Discovery: client.Discovery().(*fakediscovery.FakeDiscovery), Informers: factory,
 			Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{},

@@ -9,8 +9,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // settle is how long after a change of the definitions discovery is read again.
@@ -100,23 +101,15 @@ func has(verbs []string, wanted ...string) bool {
 // components share, or for other kinds from one of metadata alone.
 func (c *Controller) watch(ctx context.Context, k kind) error {
 	handler := c.handler(k)
-	if shared, err := c.deps.Informers.ForResource(k.resource); err == nil {
-		registration, err := shared.Informer().AddEventHandler(handler)
+	if shared := c.deps.Informers.ForResource(k.resource); shared != nil {
+		registration, err := shared.AddEventHandler(handler)
 		if err != nil {
 			return err
 		}
 		c.sources[k.resource] = source{synced: registration.HasSynced}
 		return nil
 	}
-	informer := metadatainformer.NewFilteredMetadataInformer(c.deps.Metadata, k.resource, "", 0, cache.Indexers{}, nil).Informer()
-	err := informer.SetTransform(func(obj any) (any, error) {
-		if m, err := meta.Accessor(obj); err == nil {
-			m.SetManagedFields(nil)
-			m.SetAnnotations(nil)
-			m.SetLabels(nil)
-		}
-		return obj, nil
-	})
+	informer, err := informers.Metadata(c.deps.Metadata, k.resource, cache.Indexers{})
 	if err != nil {
 		return err
 	}

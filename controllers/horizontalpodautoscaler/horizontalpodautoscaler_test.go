@@ -14,12 +14,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/record"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -154,7 +154,7 @@ func TestLook(t *testing.T) {
 		}}},
 	}
 	client := fake.NewClientset()
-	factory := informers.NewSharedInformerFactory(client, 0)
+	factory := informers.New(client, nil)
 	c, err := New(loop.Deps{
 		Client: client, Informers: factory, Log: slog.New(slog.DiscardHandler), Clock: clocktesting.NewFakeClock(start),
 		Recorder: func(string) record.EventRecorder { return &record.FakeRecorder{} },

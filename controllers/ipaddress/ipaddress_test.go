@@ -11,10 +11,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 func service(name string, ips ...string) *corev1.Service {
@@ -28,12 +28,12 @@ func TestEachAddressHasAnObject(t *testing.T) {
 		left := wanted("10.0.0.7", []*corev1.Service{service("gone")})
 		client := fake.NewClientset(service("a", "10.0.0.1", "2001:db8::1"), service("headless", "None"), service("b", "10.0.0.9"), foreign, stale, left)
 		ctx, cancel := context.WithCancel(t.Context())
-		factory := informers.NewSharedInformerFactory(client, 0)
+		factory := informers.New(client, nil)
 		c, err := New(loop.Deps{Client: client, Informers: factory, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		factory.Start(ctx.Done())
+		factory.StartWithContext(ctx)
 		ended := make(chan error)
 		go func() { ended <- c.Run(ctx) }()
 		defer func() { cancel(); <-ended; factory.Shutdown() }()

@@ -20,13 +20,14 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
+
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // Deps is what controllers are made of.
@@ -34,7 +35,7 @@ type Deps struct {
 	Client    kubernetes.Interface
 	Metadata  metadata.Interface
 	Discovery discovery.DiscoveryInterface
-	Informers informers.SharedInformerFactory
+	Informers *informers.Factory
 	Recorder  func(component string) record.EventRecorder
 	Log       *slog.Logger
 	Clock     clock.WithTicker

@@ -14,13 +14,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	metadatafake "k8s.io/client-go/metadata/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // Content that stays keeps the namespace and is named; without it the finalizer goes.
@@ -40,7 +40,7 @@ func TestNamespace(t *testing.T) {
 	}
 	pod := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "p"}}
 	content := metadatafake.NewSimpleMetadataClient(scheme, pod)
-	factory := informers.NewSharedInformerFactory(client, 0)
+	factory := informers.New(client, nil)
 	c, err := New(loop.Deps{Client: client, Metadata: content, Discovery: preferred{client.Discovery(), client.Resources},
 		Informers: factory, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{}})
 	if err != nil {

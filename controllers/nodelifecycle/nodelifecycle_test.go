@@ -13,13 +13,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // world is a cluster of nodes whose leases are renewed every ten seconds while alive.
@@ -47,13 +47,13 @@ func newWorld(t *testing.T, nodes int) *world {
 		}))
 		must(t, w.client.Tracker().Add(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: corev1.NamespaceNodeLease}}))
 	}
-	factory := informers.NewSharedInformerFactory(w.client, 0)
+	factory := informers.New(w.client, nil)
 	c, err := New(loop.Deps{
 		Client: w.client, Informers: factory, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{},
 		Recorder: func(string) record.EventRecorder { return &record.FakeRecorder{} }, NodeGracePeriod: 40 * time.Second,
 	})
 	must(t, err)
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	go func() {
 		err := c.Run(ctx)
 		factory.Shutdown()

@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
@@ -23,6 +22,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 	"github.com/proa-dev/proa/internal/localpath"
 )
 
@@ -130,7 +130,7 @@ func run(t *testing.T, nth int32, objects ...runtime.Object) (*fake.Clientset, *
 		}
 		return false, nil, nil
 	})
-	factory := informers.NewSharedInformerFactory(client, 0)
+	factory := informers.New(client, nil)
 	c, err := New(loop.Deps{
 		Client: client, Informers: factory, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{},
 		Recorder: func(string) record.EventRecorder { return &record.FakeRecorder{} },
@@ -144,7 +144,7 @@ func run(t *testing.T, nth int32, objects ...runtime.Object) (*fake.Clientset, *
 		return nil
 	}
 	done := make(chan error, 1)
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	go func() { done <- c.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()

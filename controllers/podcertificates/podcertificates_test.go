@@ -9,11 +9,11 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/clock"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // Requests stay for a quarter of an hour, counted from when they were made.
@@ -23,13 +23,13 @@ func TestRequestsAreRemoved(t *testing.T) {
 			return &certificatesv1.PodCertificateRequest{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "n", UID: "u", CreationTimestamp: metav1.NewTime(time.Now().Add(-age))}}
 		}
 		client := fake.NewClientset(at("old", time.Hour), at("new", 5*time.Minute))
-		shared := informers.NewSharedInformerFactory(client, 0)
+		shared := informers.New(client, nil)
 		c, err := New(loop.Deps{Client: client, Informers: shared, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		shared.Start(ctx.Done())
+		shared.StartWithContext(ctx)
 		ended := make(chan error, 1)
 		go func() { ended <- c.Run(ctx) }()
 		for _, step := range []struct {

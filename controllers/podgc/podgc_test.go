@@ -12,11 +12,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/clock"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 func TestRemoves(t *testing.T) {
@@ -49,13 +49,13 @@ func TestRemoves(t *testing.T) {
 		pod("out", "out", corev1.PodRunning, false)
 		pod("out-going", "out", corev1.PodRunning, true)
 		ctx, cancel := context.WithCancel(t.Context())
-		factory := informers.NewSharedInformerFactory(client, 0)
+		factory := informers.New(client, nil)
 		c, err := New(loop.Deps{Client: client, Informers: factory, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.most = 1
-		factory.Start(ctx.Done())
+		factory.StartWithContext(ctx)
 		done := make(chan error, 1)
 		go func() { done <- c.Run(ctx) }()
 		there := func() string {

@@ -12,13 +12,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 var now = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -83,7 +83,7 @@ func TestConverges(t *testing.T) {
 		p.UID = types.UID(p.Name)
 		return false, nil, nil // on to the tracker
 	})
-	factory := informers.NewSharedInformerFactory(client, 0)
+	factory := informers.New(client, nil)
 	c, err := New(loop.Deps{
 		Client: client, Informers: factory, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{},
 		Recorder: func(string) record.EventRecorder { return record.NewFakeRecorder(1000) },
@@ -92,7 +92,7 @@ func TestConverges(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	go func() { done <- c.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()

@@ -12,9 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/proa-dev/proa/internal/informers"
 	"github.com/proa-dev/proa/internal/quota"
 )
 
@@ -54,8 +54,10 @@ func (c *Controller) monitor(of schema.GroupResource) (*monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.shared(of, gvr)
-	if err != nil {
+	var m *monitor
+	if informer := c.deps.Informers.ForResource(gvr); informer != nil {
+		m, err = c.shared(of, informer)
+	} else {
 		m, err = c.own(of, gvr)
 	}
 	if err != nil {
@@ -90,31 +92,18 @@ func (c *Controller) version(of schema.GroupResource) (schema.GroupVersionResour
 
 // shared uses the informer that other components of the process share; kinds that are not built
 // in have none.
-func (c *Controller) shared(of schema.GroupResource, gvr schema.GroupVersionResource) (*monitor, error) {
-	generic, err := c.deps.Informers.ForResource(gvr)
-	if err != nil {
-		return nil, err
-	}
-	registration, err := generic.Informer().AddEventHandler(c.handler(of))
+func (c *Controller) shared(of schema.GroupResource, informer cache.SharedIndexInformer) (*monitor, error) {
+	registration, err := informer.AddEventHandler(c.handler(of))
 	if err != nil {
 		return nil, err
 	}
 	c.deps.Informers.StartWithContext(c.life)
-	return &monitor{informer: generic.Informer(), synced: registration.HasSyncedChecker()}, nil
+	return &monitor{informer: informer, synced: registration.HasSyncedChecker()}, nil
 }
 
 // own watches the metadata alone, until the kind is no longer served.
 func (c *Controller) own(of schema.GroupResource, gvr schema.GroupVersionResource) (*monitor, error) {
-	informer := metadatainformer.NewFilteredMetadataInformer(c.deps.Metadata, gvr, "", 0,
-		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}, nil).Informer()
-	err := informer.SetTransform(func(obj any) (any, error) {
-		if m, err := meta.Accessor(obj); err == nil {
-			m.SetManagedFields(nil)
-			m.SetAnnotations(nil)
-			m.SetLabels(nil)
-		}
-		return obj, nil
-	})
+	informer, err := informers.Metadata(c.deps.Metadata, gvr, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
 	if err != nil {
 		return nil, err
 	}

@@ -9,11 +9,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/clock"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 	"github.com/proa-dev/proa/internal/quota"
 )
 
@@ -30,7 +30,9 @@ func TestCounts(t *testing.T) {
 		"pods": resource.MustParse("5"), "cpu": resource.MustParse("2"), "secrets": resource.MustParse("1"), "bogus": resource.MustParse("1"),
 	}}}
 	client := fake.NewClientset(q, pod("a"), pod("b"), pod("c"), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "s", Namespace: "other"}})
-	factory := informers.NewSharedInformerFactory(client, 0)
+	factory := informers.New(client, nil)
+	factory.Core().V1().Pods().Informer() // asked for, and so found by its resource
+	factory.Core().V1().Secrets().Informer()
 	c, err := New(loop.Deps{
 		Client: client, Discovery: client.Discovery(), Informers: factory, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{},
 	})
@@ -38,7 +40,7 @@ func TestCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	go func() { done <- c.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()

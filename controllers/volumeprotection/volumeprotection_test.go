@@ -7,11 +7,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // The finalizer goes only from what is deleted and not in use; it comes to what lacks it.
@@ -44,13 +45,14 @@ func TestFinalizers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		factory := informers.NewSharedInformerFactory(client, 0)
+		factory := informers.New(client, nil)
 		loops, err := New(loop.Deps{Client: client, Informers: factory, Log: slog.New(slog.DiscardHandler), Clock: clock.RealClock{}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		factory.StartWithContext(t.Context())
-		factory.WaitForCacheSync(t.Context().Done())
+		core := factory.Core().V1()
+		cache.WaitForCacheSync(t.Context().Done(), core.Pods().Informer().HasSynced, core.PersistentVolumeClaims().Informer().HasSynced, core.PersistentVolumes().Informer().HasSynced)
 		for _, k := range []loop.Key{{Namespace: "ns", Name: "c"}, {Name: "c"}} {
 			if err := loops.reconcile(t.Context(), k); err != nil {
 				t.Fatal(name, err)

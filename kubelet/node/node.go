@@ -24,10 +24,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
-	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/proa-dev/proa/internal/informers"
 )
 
 // Thresholds below which the node is under pressure: bytes of memory, and percents of the
@@ -41,7 +42,7 @@ type Thresholds struct {
 // Config of a node's record.
 type Config struct {
 	Client  kubernetes.Interface
-	Nodes   coreinformers.NodeInformer // started by others
+	Nodes   informers.Nodes // started by others
 	Runtime runtimeapi.RuntimeServiceClient
 	Images  runtimeapi.ImageServiceClient
 	Name    string

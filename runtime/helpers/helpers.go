@@ -2,8 +2,8 @@
 // not be the big proa binary: the runtime's shim (one process per pod), the CNI client
 // (one exec per pod) and pause (inside every pod).
 //
-// The one idea: they travel compressed in the proa binary and are written once to a folder
-// named by their content, so that an upgrade never changes a file that a running pod uses.
+// The one idea: they travel compressed together in the proa binary (they share the
+// language's runtime) and are written once to a folder named by their content, so that an upgrade never changes a file that a running pod uses.
 //
 // Built by "go run ./runtime/helpers/build" (make build does it); used by runtime and cluster.
 package helpers
@@ -31,9 +31,12 @@ const (
 	Pause = "pause"
 )
 
-// Sums is the file in bin that lists "<sha256> <size> <name>" of every helper, of the
-// uncompressed bytes.
-const Sums = "SUMS"
+// The files in bin: Packed has the helpers one after the other in one zstd stream, Sums
+// lists "<sha256> <size> <name>" of each in that order, of the uncompressed bytes.
+const (
+	Packed = "helpers.zst"
+	Sums   = "SUMS"
+)
 
 // ErrNotBuilt says that this binary was linked without its helpers.
 var ErrNotBuilt = errors.New(`the helper programs are not part of this binary: build it with "make build"`)
@@ -42,9 +45,9 @@ var ErrNotBuilt = errors.New(`the helper programs are not part of this binary: b
 var embedded embed.FS
 
 type entry struct {
-	sum  string
-	size int64
-	name string
+	sum      string
+	at, size int64 // in the unpacked stream
+	name     string
 }
 
 // Extract writes the helpers below dir, into a folder named by their content, and returns
@@ -128,18 +131,21 @@ func install(bin fs.FS, e entry, path string) (err error) {
 
 // unpack writes the helper's bytes to w and fails when they are not those that were built.
 func unpack(bin fs.FS, e entry, w io.Writer) error {
-	f, err := bin.Open(e.name + ".zst")
+	f, err := bin.Open(Packed)
 	if err != nil {
-		return fmt.Errorf("open helper %s: %w", e.name, err)
+		return fmt.Errorf("open helpers: %w", err)
 	}
 	defer f.Close()
-	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1))
+	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return fmt.Errorf("unpack helper %s: %w", e.name, err)
 	}
 	defer z.Close()
+	if _, err := io.CopyN(io.Discard, z, e.at); err != nil {
+		return fmt.Errorf("unpack what comes before helper %s: %w", e.name, err)
+	}
 	hash := sha256.New()
-	n, err := io.Copy(io.MultiWriter(w, hash), io.LimitReader(z, e.size+1))
+	n, err := io.Copy(io.MultiWriter(w, hash), io.LimitReader(z, e.size))
 	if err != nil {
 		return fmt.Errorf("unpack helper %s: %w", e.name, err)
 	}
@@ -159,15 +165,17 @@ func sums(bin fs.FS) ([]entry, string, error) {
 		return nil, "", fmt.Errorf("read helper sums: %w", err)
 	}
 	var entries []entry
+	var at int64
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	for lines.Scan() {
-		var e entry
+		e := entry{at: at}
 		if _, err := fmt.Sscanf(lines.Text(), "%s %d %s", &e.sum, &e.size, &e.name); err != nil {
 			return nil, "", fmt.Errorf("read helper sums, line %q: %w", lines.Text(), err)
 		}
 		if e.name != filepath.Base(e.name) || e.size < 0 {
 			return nil, "", fmt.Errorf("helper sums: %q is not a file name", e.name)
 		}
+		at += e.size
 		entries = append(entries, e)
 	}
 	id := sha256.Sum256(data)

@@ -19,9 +19,11 @@ func fake(t *testing.T, content string) fstest.MapFS {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const other = "comes before"
 	return fstest.MapFS{
-		"tool.zst": {Data: z.EncodeAll([]byte(content), nil)},
-		Sums:       {Data: fmt.Appendf(nil, "%x %d tool\n", sha256.Sum256([]byte(content)), len(content))},
+		Packed: {Data: z.EncodeAll([]byte(other+content), nil)},
+		Sums: {Data: fmt.Appendf(nil, "%x %d other\n%x %d tool\n",
+			sha256.Sum256([]byte(other)), len(other), sha256.Sum256([]byte(content)), len(content))},
 	}
 }
 
@@ -53,7 +55,7 @@ func TestExtract(t *testing.T) {
 
 func TestExtractRefuses(t *testing.T) {
 	wrong := fake(t, "one")
-	wrong["tool.zst"] = fake(t, "two")["tool.zst"]
+	wrong[Packed] = fake(t, "two")[Packed]
 	if _, err := extract(wrong, t.TempDir()); err == nil || !strings.Contains(err.Error(), "checksum") {
 		t.Errorf("wrong content: %v", err)
 	}

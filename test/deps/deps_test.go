@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -27,6 +29,7 @@ var banned = []struct{ prefix, why string }{
 	{"k8s.io/kube-scheduler", "the scheduler is ours (scheduler/)"},
 	{"k8s.io/controller-manager", "the controllers are ours (controllers/)"},
 	{"github.com/k3s-io", "k3s and kine are what proa replaces"},
+	{"k8s.io/client-go/informers", "typed informers of every kind there is, some 7 MB; internal/informers has the kinds we read"},
 	{"github.com/quic-go", "nothing here speaks QUIC; it comes with CoreDNS's server, which dns/ does not need"},
 }
 
@@ -78,6 +81,21 @@ func TestBanned(t *testing.T) {
 				t.Errorf("cmd/proa links %s: %s", p.ImportPath, b.why)
 			}
 		}
+	}
+}
+
+// TestSize looks at what "make build" made last.
+func TestSize(t *testing.T) {
+	const most = 110_000_000
+	info, err := os.Stat("../../bin/proa")
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("not built")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > most {
+		t.Errorf("bin/proa has %d bytes, more than %d: built by make? docs/decisions/20261121-size-of-the-binary.md says where size comes from", info.Size(), most)
 	}
 }
 

@@ -23,9 +23,9 @@ import (
 	"github.com/vishvananda/netns"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/proa-dev/proa/internal/informers"
 	"github.com/proa-dev/proa/network"
 	"github.com/proa-dev/proa/network/cni"
 )
@@ -54,7 +54,7 @@ var testLog = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level
 type node struct {
 	t      testing.TB
 	client *fake.Clientset
-	shared informers.SharedInformerFactory
+	shared *informers.Factory
 	socket string
 	count  int
 }
@@ -67,7 +67,7 @@ func newNode(t testing.TB) *node {
 	n := &node{t: t, client: fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"},
 		Spec:   corev1.NodeSpec{PodCIDR: "10.244.0.0/16"},
 		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "198.51.100.1"}}}})}
-	n.shared = informers.NewSharedInformerFactory(n.client, 0)
+	n.shared = informers.New(n.client, nil)
 	lo, err := netlink.LinkByName("lo")
 	must(t, err)
 	must(t, netlink.LinkSetUp(lo))
@@ -78,7 +78,7 @@ func newNode(t testing.TB) *node {
 		ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16")})
 	must(t, err)
 	n.run(agent.Run)
-	n.shared.Start(t.Context().Done())
+	n.shared.StartWithContext(t.Context())
 	wait(t, agent.Ready())
 	t.Cleanup(func() {
 		if l, err := netlink.LinkByName("proa-t"); err == nil {

@@ -25,7 +25,7 @@ func (n *node) proxy() (*proxy.Proxy, func()) {
 	p, err := proxy.New(proxy.Config{NodeName: "n1", Informers: n.shared, Table: "proa-t-svc", PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), Log: testLog})
 	must(n.t, err)
 	stop := n.run(p.Run)
-	n.shared.Start(n.t.Context().Done())
+	n.shared.StartWithContext(n.t.Context())
 	wait(n.t, p.Ready())
 	return p, stop
 }
