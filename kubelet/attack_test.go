@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // While a container exchanges a folder of its volume for a link out of it, over and over,
@@ -84,5 +86,27 @@ func TestAttackSubPathRace(t *testing.T) {
 	}
 	if opened == 0 {
 		t.Error("nothing was ever opened")
+	}
+}
+
+// A pod that makes a file grow which the node made for it is evicted like for its own layers (CVE-2020-8557).
+func TestAttackHostsFile(t *testing.T) {
+	b := newBench(t)
+	b.pod("a", func(p *corev1.Pod) {
+		p.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("64Ki")}
+	})
+	b.until("running and ready", b.ready("a"))
+	b.kubelet.judgeStorage(t.Context())
+	if w := b.kubelet.all()[0]; w.final != nil {
+		t.Fatalf("evicted for nothing: %s", w.final.Message)
+	}
+	if err := os.WriteFile(b.kubelet.all()[0].ownHosts(), make([]byte, 128<<10), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.kubelet.judgeStorage(t.Context())
+	b.until("evicted", b.phase("a", corev1.PodFailed))
+	const message = "Pod ephemeral local storage usage exceeds the total limit of containers 64Ki. "
+	if s := b.get("a").Status; s.Reason != "Evicted" || s.Message != message {
+		t.Errorf("%s: %q", s.Reason, s.Message)
 	}
 }

@@ -244,6 +244,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 			group.Go(func() error { return k.watchExits(ctx) })
 		}
 		group.Go(func() error { return k.logs.Run(ctx) })
+		group.Go(func() error { return k.limitStorage(ctx) })
 	}
 	err = group.Wait() // ends with ctx; workers follow it
 	k.running.Wait()

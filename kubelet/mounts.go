@@ -53,8 +53,11 @@ func (w *worker) mounts(s *starting, env []*runtimeapi.KeyValue) ([]*runtimeapi.
 	return out, file, nil
 }
 
+// ownHosts is the file that the pod's containers see as /etc/hosts.
+func (w *worker) ownHosts() string { return filepath.Join(w.dir(), "etc-hosts") }
+
 func (w *worker) hostsFile(s *starting) (string, error) {
-	file := filepath.Join(w.dir(), "etc-hosts")
+	file := w.ownHosts()
 	var node []byte
 	if s.pod.Spec.HostNetwork {
 		var err error
