@@ -49,6 +49,7 @@ type worker struct {
 	// of the loop alone
 	done     bool // its containers have ended by themselves, for good
 	bringing *job
+	settled  bool            // nothing was being brought up since before the runtime was asked
 	changing bool            // what is brought up replaces containers whose definition changed
 	killing  map[string]*job // by container id
 	ending   *ending
@@ -84,8 +85,9 @@ func (w *worker) begin(ctx context.Context, work func(context.Context)) *job {
 	ctx, cancel := context.WithCancel(ctx)
 	j := &job{cancel: cancel, done: make(chan struct{})}
 	go func() {
-		defer w.look()
+		defer w.poke()
 		defer close(j.done)
+		defer w.outdate() // before: who sees that the job is done must not decide by what was seen meanwhile
 		defer cancel()
 		work(ctx)
 	}()
@@ -100,10 +102,15 @@ func (w *worker) poke() {
 }
 
 func (w *worker) look() {
+	w.outdate()
+	w.poke()
+}
+
+// outdate has the runtime asked before the next decision.
+func (w *worker) outdate() {
 	w.mu.Lock()
 	w.stale = true
 	w.mu.Unlock()
-	w.poke()
 }
 
 func (w *worker) update(pod *corev1.Pod) {
@@ -187,6 +194,7 @@ const lookAgain = time.Second
 
 // sync takes one step and answers when the next is due if nothing happens.
 func (w *worker) sync(ctx context.Context) (next time.Time, over bool) {
+	w.settled = !w.bringing.running()
 	if err := w.observe(ctx); err != nil {
 		w.k.log.Warn("look at pod", "pod", w.name(), "error", err)
 		return time.Now().Add(lookAgain), false
@@ -256,7 +264,7 @@ func (w *worker) carryOn(ctx context.Context, pod *corev1.Pod) (time.Time, bool)
 func (w *worker) step(ctx context.Context, pod *corev1.Pod) (time.Time, bool) {
 	w.probe(pod)
 	p := plan.Decide(w.input(pod))
-	if p.Finished && !w.bringing.running() && len(w.killing) == 0 {
+	if p.Finished && w.settled && len(w.killing) == 0 {
 		w.done = true
 		return w.finish(ctx, pod, false)
 	}
@@ -266,9 +274,10 @@ func (w *worker) step(ctx context.Context, pod *corev1.Pod) (time.Time, bool) {
 		w.kill(ctx, pod, kill)
 	}
 	w.report(pod, &p)
-	if !w.bringing.running() && w.due(pod, &p) {
+	if w.settled && w.due(pod, &p) {
 		w.changing = slices.ContainsFunc(p.Starts, func(s plan.Start) bool { return s.Changed })
 		w.bringing = w.begin(ctx, func(ctx context.Context) { w.bringUp(ctx, pod, p) })
+		w.settled = false
 	}
 	w.show(pod, p.Waiting, false)
 	return p.Next, false
@@ -451,7 +460,7 @@ func (w *worker) passing(pod *corev1.Pod, s *corev1.PodStatus, finished bool) bo
 	if w.ending != nil {
 		return pod.DeletionTimestamp != nil && !finished || terminal(pod)
 	}
-	return w.bringing.running() && (w.changing || s.Phase == corev1.PodPending)
+	return !w.settled && (w.changing || s.Phase == corev1.PodPending)
 }
 
 // deadline tells whether the pod has been active for too long, or when it will have been.

@@ -277,7 +277,8 @@ func (r *Runtime) ListContainers(_ context.Context, in *runtimeapi.ListContainer
 	out := &runtimeapi.ListContainersResponse{}
 	for _, c := range r.containers {
 		if matches(in.GetFilter().GetLabelSelector(), c.config.Labels) {
-			out.Containers = append(out.Containers, &runtimeapi.Container{Id: c.status.Id, PodSandboxId: c.sandbox, Metadata: c.config.Metadata, Labels: c.config.Labels})
+			out.Containers = append(out.Containers, &runtimeapi.Container{Id: c.status.Id, PodSandboxId: c.sandbox, Metadata: c.config.Metadata, Labels: c.config.Labels,
+				State: c.status.State, CreatedAt: c.status.CreatedAt})
 		}
 	}
 	return out, nil
