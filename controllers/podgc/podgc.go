@@ -28,6 +28,8 @@ import (
 const (
 	mostEnded  = 12500            // ended pods that stay
 	quarantine = 40 * time.Second // how long a node must be gone
+
+	nodeGone = "DeletionByPodGC" // the reason of such a pod's disruption
 )
 
 // key is a pod, a node (only name), or with neither the ended pods as a whole.
@@ -105,8 +107,13 @@ func (c *Controller) count(pod *corev1.Pod) int {
 	return len(c.ended)
 }
 
-// ended pods take a place until they are deleted; one that is going already does not count.
-func ended(pod *corev1.Pod) bool { return loop.Ended(pod) && pod.DeletionTimestamp == nil }
+// ended pods take a place until they are deleted; one that is going already does not count,
+// nor does one that was told failed here because it is deleted next.
+func ended(pod *corev1.Pod) bool {
+	return loop.Ended(pod) && pod.DeletionTimestamp == nil && !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.DisruptionTarget && c.Reason == nodeGone
+	})
+}
 
 func (c *Controller) reconcile(ctx context.Context, k key) error {
 	switch {
@@ -161,7 +168,7 @@ func (c *Controller) node(ctx context.Context, name string) error {
 	return c.each(pods, func(pod *corev1.Pod) error {
 		return c.remove(ctx, pod, &corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: pod.Generation,
-			Reason: "DeletionByPodGC", Message: "PodGC: node no longer exists", LastTransitionTime: metav1.NewTime(c.deps.Clock.Now()),
+			Reason: nodeGone, Message: "PodGC: node no longer exists", LastTransitionTime: metav1.NewTime(c.deps.Clock.Now()),
 		})
 	})
 }
