@@ -51,6 +51,7 @@ func (m *models) tagOwn(t reflect.Type, name string) {
 	if err != nil { // it is of none
 		return
 	}
+	kinds = slices.Clone(kinds) // it is the scheme's own
 	if len(kinds) > 1 {
 		kinds = slices.DeleteFunc(kinds, func(k schema.GroupVersionKind) bool { return k.Group != "" || k.Version != "v1" })
 	}
