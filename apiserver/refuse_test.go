@@ -2,6 +2,7 @@ package apiserver_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -19,7 +20,7 @@ func TestRefusals(t *testing.T) {
 	if a := h.do("POST", maps, `{"metadata":{"name":"a"},"data":{"k":"v"}}`); a.code != 201 {
 		t.Fatalf("%d %s", a.code, a.body)
 	}
-	json := []string{"Content-Type", "application/json"}
+	asJSON := []string{"Content-Type", "application/json"}
 	for _, c := range []struct {
 		name, method, path, body string
 		headers                  []string
@@ -44,7 +45,7 @@ func TestRefusals(t *testing.T) {
 		{"large", "POST", maps, `{"metadata":{"name":"l"},"data":{"k":"` + strings.Repeat("x", 4<<20) + `"}}`, nil, 413, "RequestEntityTooLarge", "limit is 3145728"},
 		{"unknown body", "POST", maps, `a=b`, []string{"Content-Type", "text/plain"}, 415, "UnsupportedMediaType",
 			"the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
-		{"unknown patch", "PATCH", maps + "/a", `{}`, json, 415, "UnsupportedMediaType", "the body of the request was in an unknown format"},
+		{"unknown patch", "PATCH", maps + "/a", `{}`, asJSON, 415, "UnsupportedMediaType", "the body of the request was in an unknown format"},
 		{"invalid", "POST", maps, `{"metadata":{"name":"A_b"}}`, nil, 422, "Invalid", `ConfigMap "A_b" is invalid: metadata.name: Invalid value: "A_b": a lowercase RFC 1123 subdomain`},
 		{"other kind", "POST", maps, `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"x"}}`, nil, 400, "BadRequest", "Secret"},
 		{"other version", "POST", maps, `{"apiVersion":"v2","kind":"ConfigMap"}`, nil, 400, "BadRequest", "the API version in the data (v2) does not match the expected API version (v1)"},
@@ -55,7 +56,6 @@ func TestRefusals(t *testing.T) {
 		{"put another name", "PUT", maps + "/a", `{"metadata":{"name":"b"}}`, nil, 400, "BadRequest", "the name of the object (b) does not match the name on the URL (a)"},
 		{"put no name", "PUT", maps + "/a", `{}`, nil, 400, "BadRequest", "the name of the object (a based on URL) was undeterminable: name must be provided"},
 		{"version on create", "POST", maps, `{"metadata":{"name":"x","resourceVersion":"7"}}`, nil, 500, "", ""},
-		{"creation changed", "PUT", maps + "/a", `{"metadata":{"name":"a","creationTimestamp":"2001-01-01T00:00:00Z"}}`, nil, 422, "Invalid", "metadata.creationTimestamp: Invalid value"},
 		{"strange name", "GET", maps + "/a%25b", "", nil, 400, "BadRequest", "Name parameter invalid: \"a%b\": may not contain '%'"},
 		{"label selector", "GET", maps + "?labelSelector=a+b+c", "", nil, 400, "BadRequest", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"},
 		{"field selector", "GET", maps + "?fieldSelector=data.x%3Dy", "", nil, 400, "BadRequest", `"data.x" is not a known field selector: only "metadata.name", "metadata.namespace"`},
@@ -93,6 +93,19 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("headers %v", a.header)
 			}
 		})
+	}
+}
+
+// TestCreationStays: a client can neither change when an object was made nor is it refused for saying so.
+func TestCreationStays(t *testing.T) {
+	h := newHouse(t)
+	var made, put metav1.PartialObjectMetadata
+	if err := json.Unmarshal(h.do("POST", maps, `{"metadata":{"name":"a"}}`).body, &made); err != nil {
+		t.Fatal(err)
+	}
+	a := h.do("PUT", maps+"/a", `{"metadata":{"name":"a","creationTimestamp":"2001-01-01T00:00:00Z"}}`)
+	if err := json.Unmarshal(a.body, &put); err != nil || a.code != 200 || made.CreationTimestamp.IsZero() || !put.CreationTimestamp.Equal(&made.CreationTimestamp) {
+		t.Errorf("made %s, %v: %d %s", made.CreationTimestamp, err, a.code, a.body)
 	}
 }
 

@@ -122,8 +122,14 @@ func TestLife(t *testing.T) {
 	}
 	check(t, h.defs.ApiextensionsV1().CustomResourceDefinitions().Delete(ctx, d.Name, metav1.DeleteOptions{}))
 	h.gone(d.Name)
-	if _, err := c.List(ctx, metav1.ListOptions{}); !apierrors.IsNotFound(err) {
-		t.Errorf("after the end: %v", err)
+	for began := time.Now(); ; time.Sleep(time.Millisecond) { // the catalog follows the store
+		_, err := c.List(ctx, metav1.ListOptions{})
+		if apierrors.IsNotFound(err) {
+			break
+		}
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("after the end: %v", err)
+		}
 	}
 	h.define(definition(t, crontabs))
 	if list, err := c.List(ctx, metav1.ListOptions{}); err != nil || len(list.Items) > 0 {
