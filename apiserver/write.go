@@ -170,7 +170,7 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 		obj.SetGeneration(1)
 	}
 	k.PrepareCreate(ctx, obj)
-	errs := append(validateMeta(k.Kind, obj), append(k.Validate(obj), k.ValidateCreate(obj)...)...)
+	errs := append(validateMeta(k.Kind, obj), append(k.ValidateCreate(obj), k.Validate(obj)...)...)
 	if len(errs) > 0 {
 		return nil, nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), errs)
 	}
