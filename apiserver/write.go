@@ -455,12 +455,12 @@ func (r *request) restrict(ctx context.Context, obj, old api.Object) error {
 		if k.HasStatus {
 			keepStatus(obj, old)
 		}
-		k.PrepareUpdate(ctx, obj, old)
 		if k.HasGeneration {
 			obj.SetGeneration(old.GetGeneration())
-			if changedSpec(k.Kind, obj, old) {
-				obj.SetGeneration(old.GetGeneration() + 1)
-			}
+		}
+		k.PrepareUpdate(ctx, obj, old) // may raise the generation as well
+		if k.HasGeneration && changedSpec(k.Kind, obj, old) {
+			obj.SetGeneration(old.GetGeneration() + 1)
 		}
 	case "status":
 		keepAllButStatus(obj, old)

@@ -43,6 +43,9 @@ var EndpointSlices = api.Define(api.Resource[*discoveryv1.EndpointSlice]{
 	},
 	PrepareCreate: func(_ context.Context, s *discoveryv1.EndpointSlice) { dropTopology(s, &discoveryv1.EndpointSlice{}) },
 	PrepareUpdate: func(_ context.Context, s, old *discoveryv1.EndpointSlice) {
+		if !apiequality.Semantic.DeepEqual(s.Labels, old.Labels) { // they say whose endpoints these are
+			s.Generation = old.Generation + 1
+		}
 		if !apiequality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) {
 			dropTopology(s, old)
 		}

@@ -57,60 +57,42 @@ func device(d *resourcev1.Device, path *field.Path) field.ErrorList {
 // semver is the pattern of semver.org, version 2.0.0.
 var semver = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?$`)
 
-// attribute wants one value, or one list of values, of one type.
+// attribute wants one value. Lists of them are not served: see withoutLists.
 func attribute(a *resourcev1.DeviceAttribute, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	if a.StringValue != nil {
-		errs = append(errs, attributeText(a.StringValue, path.Child("string"))...)
-	}
-	if a.VersionValue != nil {
-		errs = append(errs, version(a.VersionValue, path.Child("version"))...)
-	}
-	errs = append(errs, notEmpty(a.BoolValues, path.Child("bools"))...)
-	errs = append(errs, notEmpty(a.IntValues, path.Child("ints"))...)
-	errs = append(errs, notEmpty(a.StringValues, path.Child("strings"))...)
-	for i := range a.StringValues {
-		errs = append(errs, attributeText(&a.StringValues[i], path.Child("strings").Index(i))...)
-	}
-	errs = append(errs, notEmpty(a.VersionValues, path.Child("versions"))...)
-	for i := range a.VersionValues {
-		errs = append(errs, version(&a.VersionValues[i], path.Child("versions").Index(i))...)
-	}
-	return append(errs, oneValue(a, path)...)
-}
-
-func notEmpty[T any](list []T, path *field.Path) field.ErrorList {
-	if list == nil || len(list) > 0 {
-		return nil
-	}
-	return field.ErrorList{field.Invalid(path, list, "must not be empty if specified")}
-}
-
-func attributeText(text *string, path *field.Path) field.ErrorList {
-	return check.Longest(path, *text, resourcev1.DeviceAttributeMaxValueLength)
-}
-
-func oneValue(a *resourcev1.DeviceAttribute, path *field.Path) field.ErrorList {
-	var all, set []string
+	var set []string
 	for _, form := range []struct {
 		name string
 		set  bool
 	}{
-		{"`int`", a.IntValue != nil}, {"`bool`", a.BoolValue != nil}, {"`string`", a.StringValue != nil}, {"`version`", a.VersionValue != nil},
-		{"`ints`", len(a.IntValues) > 0}, {"`bools`", len(a.BoolValues) > 0}, {"`strings`", len(a.StringValues) > 0}, {"`versions`", len(a.VersionValues) > 0},
+		{"int", a.IntValue != nil}, {"bool", a.BoolValue != nil}, {"string", a.StringValue != nil}, {"version", a.VersionValue != nil},
 	} {
-		all = append(all, form.name)
 		if form.set {
 			set = append(set, form.name)
 		}
 	}
+	if a.StringValue != nil {
+		errs = append(errs, check.Longest(path.Child("string"), *a.StringValue, resourcev1.DeviceAttributeMaxValueLength)...)
+	}
+	if a.VersionValue != nil {
+		errs = append(errs, version(a.VersionValue, path.Child("version"))...)
+	}
+	const forms = "`int`, `bool`, `string`, `version`, `ints`, `bools`, `strings`, `versions`"
 	switch len(set) {
 	case 0:
-		return field.ErrorList{field.Invalid(path, "", "must specify one of: "+strings.Join(all, ", "))}
+		return append(errs, field.Invalid(path, "", "must specify one of: "+forms))
 	case 1:
-		return nil
+		return errs
 	}
-	return field.ErrorList{field.Invalid(path, "{"+strings.Join(set, ", ")+"}", "must specify exactly one of: "+strings.Join(all, ", "))}
+	return append(errs, field.Invalid(path, "{"+strings.Join(set, ", ")+"}", "must specify exactly one of: "+forms))
+}
+
+// withoutLists drops lists as values of attributes, which Kubernetes does not serve by default yet.
+func withoutLists(attributes map[resourcev1.QualifiedName]resourcev1.DeviceAttribute) {
+	for name, a := range attributes {
+		a.IntValues, a.BoolValues, a.StringValues, a.VersionValues = nil, nil, nil, nil
+		attributes[name] = a
+	}
 }
 
 func version(text *string, path *field.Path) field.ErrorList {
