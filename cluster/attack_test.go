@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	goruntime "runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -284,5 +285,36 @@ func TestAttackPidOfAnother(t *testing.T) {
 		ended <- err
 		t.Errorf("a stranger was signalled: %v", err)
 	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// Who looks whether a process runs does not keep it from starting.
+func TestLookersDoNotStopAStart(t *testing.T) {
+	dir := t.TempDir()
+	p := &Place{Name: "seen", Roots: Roots{Data: dir + "/data", Run: dir + "/run", Config: dir + "/etc"}}
+	done := make(chan struct{})
+	var lookers sync.WaitGroup
+	t.Cleanup(func() { close(done); lookers.Wait() })
+	for range 2 {
+		lookers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					runningPid(p, serverProcess)
+				}
+			}
+		})
+	}
+	for range 200 {
+		release, err := claimProcess(p, serverProcess)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := claimProcess(p, serverProcess); err == nil {
+			t.Fatal("two hold it")
+		}
+		release()
 	}
 }

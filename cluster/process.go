@@ -24,6 +24,10 @@ func (p *Place) lockFile(process string) string {
 	return filepath.Join(p.RunDir(), process+".pid")
 }
 
+// lookers bounds how often a lock is tried that somebody holds for the moment in which he
+// looks whether the process runs.
+const lookers = 100
+
 // claimProcess takes the lock of a process of this cluster; the error names who has it.
 func claimProcess(p *Place, process string) (release func(), err error) {
 	if err := os.MkdirAll(p.RunDir(), 0o711); err != nil {
@@ -33,9 +37,11 @@ func claimProcess(p *Place, process string) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s of cluster %q runs already (pid %d)", process, p.Name, runningPid(p, process))
+	for tries := lookers; unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; tries-- {
+		if pid := runningPid(p, process); pid != 0 && hasOpen(pid, p.lockFile(process)) || tries == 0 {
+			f.Close()
+			return nil, fmt.Errorf("%s of cluster %q runs already (pid %d)", process, p.Name, pid)
+		}
 	}
 	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
