@@ -57,6 +57,7 @@ func DefaultChain(env Env) (Chain, error) {
 		{Name: "PodCertificateSigning", Validator: &podCertificates{env}},
 		{Name: "ClusterTrustBundleAttest", Validator: &trustBundles{env}},
 		{Name: "DefaultIngressClass", Mutator: &defaultIngressClass{env}},
+		{Name: "PodTopologyLabels", Mutator: &podTopology{env}},
 		{Name: "DenyServiceExternalIPs", Validator: externalAddresses{}, Off: true},
 		{Name: "RBACEscalation", Validator: &escalation{env}},
 	}, nil

@@ -15,7 +15,7 @@ var always = []string{"AlwaysAdmit", "CertificateApproval", "CertificateSigning"
 var absent = []string{
 	"AlwaysDeny", "EventRateLimit", "ExtendedResourceToleration", "ImagePolicyWebhook", "LimitPodHardAntiAffinityTopology",
 	"NamespaceAutoProvision", "NodeDeclaredFeatureValidator", "OwnerReferencesPermissionEnforcement", "PodGroupProtection",
-	"PodNodeSelector", "PodResizeValidator", "PodTolerationRestriction", "PodTopologyLabels",
+	"PodNodeSelector", "PodResizeValidator", "PodTolerationRestriction",
 }
 
 // own are steps that no setting names: they are parts of other things.
