@@ -10,8 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	goruntime "runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -246,5 +249,72 @@ func TestAttackNames(t *testing.T) {
 	}
 	if got := names("localhost"); got != first {
 		t.Errorf("the certificate became %s", got)
+	}
+}
+
+// A number in a lock file that has come to be another process's is not signalled.
+func TestAttackPidOfAnother(t *testing.T) {
+	dir := t.TempDir()
+	p := &Place{Name: "again", Roots: Roots{Data: dir + "/data", Run: dir + "/run", Config: dir + "/etc"}}
+	release, err := claimProcess(p, serverProcess) // it runs, and its number is not written yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	stranger := exec.Command("sleep", "600")
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- stranger.Wait() }()
+	t.Cleanup(func() {
+		_ = stranger.Process.Kill() // gone already when the test failed
+		<-ended
+	})
+	if err := os.WriteFile(p.lockFile(serverProcess), fmt.Appendf(nil, "%d\n", stranger.Process.Pid), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := stopProcess(t.Context(), p, serverProcess); err == nil {
+		t.Error("stopped what is no server")
+	}
+	if err := RotateCertificates(p); err == nil {
+		t.Error("told what is no server")
+	}
+	select {
+	case err := <-ended:
+		ended <- err
+		t.Errorf("a stranger was signalled: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// Who looks whether a process runs does not keep it from starting.
+func TestLookersDoNotStopAStart(t *testing.T) {
+	dir := t.TempDir()
+	p := &Place{Name: "seen", Roots: Roots{Data: dir + "/data", Run: dir + "/run", Config: dir + "/etc"}}
+	done := make(chan struct{})
+	var lookers sync.WaitGroup
+	t.Cleanup(func() { close(done); lookers.Wait() })
+	for range 2 {
+		lookers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					runningPid(p, serverProcess)
+				}
+			}
+		})
+	}
+	for range 200 {
+		release, err := claimProcess(p, serverProcess)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := claimProcess(p, serverProcess); err == nil {
+			t.Fatal("two hold it")
+		}
+		release()
 	}
 }

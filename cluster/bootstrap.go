@@ -59,7 +59,13 @@ func bootstrap(ctx context.Context, client kubernetes.Interface, cfg *ServerConf
 	if err := publishFacts(ctx, client, cfg); err != nil {
 		return err
 	}
-	return publishAPI(ctx, client, cfg)
+	slice, endpoints := apiEndpoints(cfg)
+	_, sliceErr := client.DiscoveryV1().EndpointSlices(slice.Namespace).Create(ctx, slice, metav1.CreateOptions{})
+	_, oldErr := client.CoreV1().Endpoints(endpoints.Namespace).Create(ctx, endpoints, metav1.CreateOptions{})
+	if err := errors.Join(made(sliceErr), made(oldErr)); err != nil {
+		return fmt.Errorf("create the endpoints of the API: %w", err)
+	}
+	return nil
 }
 
 // nodeRole lets nodes read what every node needs: where services are and how to reach
@@ -154,8 +160,8 @@ func dnsService(cfg *ServerConfig) *corev1.Service {
 	}
 }
 
-// publishAPI keeps the endpoints of default/kubernetes at this server's address.
-func publishAPI(ctx context.Context, client kubernetes.Interface, cfg *ServerConfig) error {
+// apiEndpoints lead from default/kubernetes to this server.
+func apiEndpoints(cfg *ServerConfig) (*discoveryv1.EndpointSlice, *corev1.Endpoints) { //nolint:staticcheck // older clients read it
 	name, proto, port, ready := "https", corev1.ProtocolTCP, int32(cfg.HTTPSPort), true
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
@@ -178,18 +184,21 @@ func publishAPI(ctx context.Context, client kubernetes.Interface, cfg *ServerCon
 			Ports:     []corev1.EndpointPort{{Name: name, Port: port, Protocol: proto}}, //nolint:staticcheck // older clients read it
 		}},
 	}
-	slices, old := client.DiscoveryV1().EndpointSlices(slice.Namespace), client.CoreV1().Endpoints(endpoints.Namespace)
-	_, sliceErr := slices.Create(ctx, slice, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(sliceErr) {
-		var now *discoveryv1.EndpointSlice
-		if now, sliceErr = slices.Get(ctx, slice.Name, metav1.GetOptions{}); sliceErr == nil {
-			slice.ResourceVersion = now.ResourceVersion
-			_, sliceErr = slices.Update(ctx, slice, metav1.UpdateOptions{})
-		}
+	return slice, endpoints
+}
+
+// publishAPI has the endpoints of default/kubernetes lead to where this server is now.
+func publishAPI(ctx context.Context, client kubernetes.Interface, cfg *ServerConfig) error {
+	slice, endpoints := apiEndpoints(cfg)
+	slices := client.DiscoveryV1().EndpointSlices(slice.Namespace)
+	now, err := slices.Get(ctx, slice.Name, metav1.GetOptions{})
+	if err == nil {
+		slice.ResourceVersion = now.ResourceVersion
+		_, err = slices.Update(ctx, slice, metav1.UpdateOptions{})
 	}
-	_, oldErr := old.Create(ctx, endpoints, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(oldErr) {
-		_, oldErr = old.Update(ctx, endpoints, metav1.UpdateOptions{})
+	_, oldErr := client.CoreV1().Endpoints(endpoints.Namespace).Update(ctx, endpoints, metav1.UpdateOptions{})
+	if err := errors.Join(err, oldErr); err != nil {
+		return fmt.Errorf("write the endpoints of the API: %w", err)
 	}
-	return errors.Join(sliceErr, oldErr)
+	return nil
 }

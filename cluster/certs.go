@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/proa-dev/proa/internal/clockstep"
 	"github.com/proa-dev/proa/pki"
 )
@@ -50,11 +52,15 @@ func Certificates(p *Place) ([]Certificate, error) {
 // RotateCertificates has the running server make its certificates anew, and the
 // administrator's kubeconfig with them. Connections that are open stay.
 func RotateCertificates(p *Place) error {
-	pid := runningPid(p, "server")
-	if pid == 0 {
+	server, err := hold(p, serverProcess)
+	if err != nil {
+		return err
+	}
+	if server == nil {
 		return errors.New("no server of the cluster runs on this machine; certificates that are due are renewed when it starts")
 	}
-	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+	defer server.Close()
+	if err := server.Signal(unix.SIGHUP); err != nil {
 		return fmt.Errorf("tell the server: %w", err)
 	}
 	return nil

@@ -29,6 +29,8 @@ type ServerConfig struct {
 	EtcdServers      []string // an external etcd; empty: embedded
 	NodeGracePeriod  time.Duration
 	Access           AccessConfig
+	EnablePlugins    []string // of admission, by their names in kube-apiserver
+	DisablePlugins   []string
 	KeepEncryption   bool   // what EncryptionConfig held at the start: a changed file is not read again
 	EncryptionConfig string // file of the keys that seal objects in etcd; empty: made at the first start
 	Audit            AuditConfig

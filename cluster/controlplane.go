@@ -158,6 +158,9 @@ func (c *controlPlane) assemble() error {
 	}
 	env := &api.Env{Reader: reader, Tokens: identity.Tokens, Reviews: access.NewReviews(authorizer, c.rbac)}
 	chain = append(chain, admission.ResourceQuota(reader, func() api.Writer { return env.Writer }, time.Now))
+	if chain, err = chain.Switched(c.cfg.EnablePlugins, c.cfg.DisablePlugins); err != nil {
+		return err
+	}
 	if err := c.allocators(env); err != nil {
 		return err
 	}

@@ -4,23 +4,29 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/proa-dev/proa/internal/pidfd"
 )
 
 // lockFile of a process: held (flock) while it runs, holding its pid.
 func (p *Place) lockFile(process string) string {
 	return filepath.Join(p.RunDir(), process+".pid")
 }
+
+// lookers bounds how often a lock is tried that somebody holds for the moment in which he
+// looks whether the process runs.
+const lookers = 100
 
 // claimProcess takes the lock of a process of this cluster; the error names who has it.
 func claimProcess(p *Place, process string) (release func(), err error) {
@@ -31,9 +37,11 @@ func claimProcess(p *Place, process string) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s of cluster %q runs already (pid %d)", process, p.Name, runningPid(p, process))
+	for tries := lookers; unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; tries-- {
+		if pid := runningPid(p, process); pid != 0 && hasOpen(pid, p.lockFile(process)) || tries == 0 {
+			f.Close()
+			return nil, fmt.Errorf("%s of cluster %q runs already (pid %d)", process, p.Name, pid)
+		}
 	}
 	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
@@ -57,6 +65,46 @@ func runningPid(p *Place, process string) int {
 	return pid
 }
 
+// hold holds a running process of the cluster, nil when it does not run. The number in the
+// file is believed of a process that has the file open, no other.
+func hold(p *Place, process string) (*pidfd.Process, error) {
+	pid := runningPid(p, process)
+	if pid == 0 {
+		return nil, nil
+	}
+	held, err := pidfd.Open(pid)
+	if err == nil && hasOpen(pid, p.lockFile(process)) {
+		return held, nil
+	}
+	if err == nil {
+		held.Close()
+	}
+	if runningPid(p, process) == 0 {
+		return nil, nil // it has ended meanwhile
+	}
+	if err != nil {
+		return nil, fmt.Errorf("hold %s (pid %d): %w", process, pid, err)
+	}
+	return nil, fmt.Errorf("%s of cluster %q runs, but process %d, which %s names, is another; try again when it has started", process, p.Name, pid, p.lockFile(process))
+}
+
+// hasOpen tells whether a process has a file open.
+func hasOpen(pid int, path string) bool {
+	want, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		is, err := os.Stat(filepath.Join(dir, e.Name()))
+		return err == nil && os.SameFile(want, is)
+	})
+}
+
 // runningProcesses names the processes of the cluster that run.
 func runningProcesses(p *Place) []string {
 	files, _ := filepath.Glob(p.lockFile("*"))
@@ -72,29 +120,19 @@ func runningProcesses(p *Place) []string {
 
 // stopProcess asks a process of the cluster to end, and after ten seconds makes it.
 func stopProcess(ctx context.Context, p *Place, process string) error {
-	pid := runningPid(p, process)
-	if pid == 0 {
-		return nil
+	held, err := hold(p, process)
+	if err != nil || held == nil {
+		return err
 	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("stop %s (pid %d): %w", process, pid, err)
-	}
-	defer unix.Close(fd)
-	if runningPid(p, process) != pid {
-		return nil // it ended, and the number may be another's now
-	}
+	defer held.Close()
 	for _, s := range []struct {
 		signal unix.Signal
 		wait   time.Duration
 	}{{unix.SIGTERM, 12 * time.Second}, {unix.SIGKILL, 5 * time.Second}} {
-		if err := unix.PidfdSendSignal(fd, s.signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("stop %s (pid %d): %w", process, pid, err)
+		if err := held.Signal(s.signal); err != nil {
+			return fmt.Errorf("stop %s: %w", process, err)
 		}
-		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		poll := []unix.PollFd{{Fd: int32(held.FD), Events: unix.POLLIN}}
 		if n, err := unix.Poll(poll, int(s.wait.Milliseconds())); err == nil && n > 0 {
 			return nil
 		}
@@ -102,7 +140,7 @@ func stopProcess(ctx context.Context, p *Place, process string) error {
 			return ctx.Err()
 		}
 	}
-	return fmt.Errorf("stop %s (pid %d): it does not end", process, pid)
+	return fmt.Errorf("stop %s (pid %d): it does not end", process, held.PID)
 }
 
 // startDetached starts a proa process that outlives this one, logging to a file.

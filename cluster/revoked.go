@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
@@ -31,7 +32,7 @@ func (c *controlPlane) followRevoked(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		records := func(o api.Object) bool { return o.GetName() == access.UserRecords || o.GetName() == access.NodeRecords }
-		return c.watch(ctx, "configmaps", store.WatchOptions{Namespace: metav1.NamespaceSystem, Filter: records}, func(store.Event) error {
+		return c.watch(ctx, corev1.Resource("configmaps"), store.WatchOptions{Namespace: metav1.NamespaceSystem, Filter: records}, func(store.Event) error {
 			if n := c.sessions.End(c.identity.Revoked); n > 0 {
 				c.log.Info("ended connections of revoked certificates", "connections", n)
 			}
@@ -39,7 +40,7 @@ func (c *controlPlane) followRevoked(ctx context.Context) error {
 		})
 	})
 	group.Go(func() error {
-		return c.watch(ctx, "nodes", store.WatchOptions{}, func(e store.Event) error {
+		return c.watch(ctx, corev1.Resource("nodes"), store.WatchOptions{}, func(e store.Event) error {
 			if e.Type != store.Deleted {
 				return nil
 			}
@@ -52,8 +53,8 @@ func (c *controlPlane) followRevoked(ctx context.Context) error {
 
 // watch calls do for each event of a kind until ctx ends. What ended early is begun anew by
 // the group.
-func (c *controlPlane) watch(ctx context.Context, resource string, opts store.WatchOptions, do func(store.Event) error) error {
-	kind, ok := c.store.Collection(schema.GroupResource{Resource: resource})
+func (c *controlPlane) watch(ctx context.Context, resource schema.GroupResource, opts store.WatchOptions, do func(store.Event) error) error {
+	kind, ok := c.store.Collection(resource)
 	if !ok {
 		return fmt.Errorf("%s are not stored", resource)
 	}

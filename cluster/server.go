@@ -13,7 +13,6 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"github.com/proa-dev/proa/apiserver/aggregate"
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/pki"
 	"github.com/proa-dev/proa/store/source"
@@ -129,10 +128,13 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 	if err != nil {
 		return err
 	}
-	if err := bootstrap(ctx, client, c.cfg); err != nil {
+	if err := c.bootstrap(ctx, client); err != nil {
 		return err
 	}
-	if err := aggregate.PublishTrust(ctx, client, c.pki.CA.PEM, c.pki.FrontProxy.PEM); err != nil {
+	if err := publishAPI(ctx, client, c.cfg); err != nil {
+		return err
+	}
+	if err := group.Start(ctx, Part{Name: "bootstrap", Run: func(ctx context.Context) error { return c.keepBootstrapped(ctx, client) }}); err != nil {
 		return err
 	}
 	if err := c.startFiles(ctx, group); err != nil {

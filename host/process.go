@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/proa-dev/proa/internal/pidfd"
 )
 
 const (
@@ -20,27 +22,24 @@ const (
 	killGrace = 10 * time.Second // from SIGKILL to giving up
 )
 
-// held is a process held by a pidfd.
-type held struct{ pid, fd int }
-
 // undoProcess ends the processes whose executable is at or below prefix; never ourselves.
 func undoProcess(ctx context.Context, prefix string) (string, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return "", err
 	}
-	var found []held
+	var found []*pidfd.Process
 	defer func() { release(found) }()
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() || !runs(pid, prefix) {
 			continue
 		}
-		fd, err := unix.PidfdOpen(pid, 0)
+		p, err := pidfd.Open(pid)
 		if err != nil {
 			continue // it has ended
 		}
-		found = append(found, held{pid, fd})
+		found = append(found, p)
 		if !runs(pid, prefix) { // the number was reused between the two looks
 			release(found[len(found)-1:])
 			found = found[:len(found)-1]
@@ -58,23 +57,21 @@ func runs(pid int, prefix string) bool {
 	return err == nil && (exe == prefix || strings.HasPrefix(exe, prefix+"/"))
 }
 
-func release(list []held) {
+func release(list []*pidfd.Process) {
 	for _, p := range list {
-		if err := unix.Close(p.fd); err != nil {
-			continue // nothing else can be done with a descriptor
-		}
+		p.Close()
 	}
 }
 
 // endAll ends the processes: SIGTERM, then SIGKILL after termGrace, and waits for them.
-func endAll(ctx context.Context, list []held) error {
+func endAll(ctx context.Context, list []*pidfd.Process) error {
 	for _, step := range []struct {
 		signal unix.Signal
 		grace  time.Duration
 	}{{unix.SIGTERM, termGrace}, {unix.SIGKILL, killGrace}} {
 		for _, p := range list {
-			if err := unix.PidfdSendSignal(p.fd, step.signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("signal process %d: %w", p.pid, err)
+			if err := p.Signal(step.signal); err != nil {
+				return err
 			}
 		}
 		left, err := await(ctx, list, step.grace)
@@ -86,7 +83,7 @@ func endAll(ctx context.Context, list []held) error {
 }
 
 // await waits until all processes have ended or d is over, and says how many have not.
-func await(ctx context.Context, list []held, d time.Duration) (int, error) {
+func await(ctx context.Context, list []*pidfd.Process, d time.Duration) (int, error) {
 	deadline := time.Now().Add(d)
 	running := slices.Clone(list)
 	for len(running) > 0 && time.Now().Before(deadline) {
@@ -95,7 +92,7 @@ func await(ctx context.Context, list []held, d time.Duration) (int, error) {
 		}
 		fds := make([]unix.PollFd, len(running))
 		for i, p := range running {
-			fds[i] = unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}
+			fds[i] = unix.PollFd{Fd: int32(p.FD), Events: unix.POLLIN}
 		}
 		if _, err := unix.Poll(fds, 100); err != nil && !errors.Is(err, unix.EINTR) {
 			return len(running), fmt.Errorf("wait for processes: %w", err)
@@ -159,20 +156,8 @@ func isDir(path string) bool {
 // killGroups kills every process in the groups, waits for the ends, and says how many there
 // were. Frozen groups are thawed, or SIGKILL would wait.
 func killGroups(ctx context.Context, roots []string) (int, error) {
-	var found []held
+	found := pidfd.Members(func() []int { return others(roots) })
 	defer func() { release(found) }()
-	seen := map[int]bool{os.Getpid(): true}
-	for _, dir := range groups(roots) {
-		for _, pid := range processes(dir) {
-			if seen[pid] {
-				continue
-			}
-			seen[pid] = true
-			if fd, err := unix.PidfdOpen(pid, 0); err == nil {
-				found = append(found, held{pid, fd})
-			}
-		}
-	}
 	for _, dir := range groups(roots) {
 		for file, text := range map[string]string{"cgroup.kill": "1", "freezer.state": "THAWED", "cgroup.freeze": "0"} {
 			if err := writeExisting(filepath.Join(dir, file), text); err != nil {
@@ -181,12 +166,22 @@ func killGroups(ctx context.Context, roots []string) (int, error) {
 		}
 	}
 	for _, p := range found {
-		if err := unix.PidfdSendSignal(p.fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-			return len(found), fmt.Errorf("kill process %d: %w", p.pid, err)
+		if err := p.Signal(unix.SIGKILL); err != nil {
+			return len(found), err
 		}
 	}
 	_, err := await(ctx, found, killGrace)
 	return len(found), err
+}
+
+// others are the processes in the groups, without this one.
+func others(roots []string) []int {
+	var all []int
+	for _, dir := range groups(roots) {
+		all = append(all, processes(dir)...)
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(pid int) bool { return pid == os.Getpid() })
 }
 
 // writeExisting writes to a control file when the hierarchy has it.

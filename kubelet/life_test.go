@@ -23,12 +23,16 @@ type bench struct {
 	runtime *fakecri.Runtime
 	socket  string
 	root    string
+	hold    time.Duration // of passing statuses; 0: as in a cluster
 	stop    func()
 	kubelet *Kubelet
 }
 
-func newBench(t *testing.T) *bench {
-	b := &bench{T: t, client: fake.NewClientset(), root: t.TempDir()}
+func newBench(t *testing.T) *bench { return newPatientBench(t, 0) }
+
+// newPatientBench has a node that waits so long for the status which follows a passing one.
+func newPatientBench(t *testing.T, hold time.Duration) *bench {
+	b := &bench{T: t, client: fake.NewClientset(), root: t.TempDir(), hold: hold}
 	b.runtime, b.socket = fakecri.Start(t)
 	b.boot()
 	t.Cleanup(func() { b.stop() })
@@ -42,6 +46,9 @@ func (b *bench) boot() {
 		Root: b.root, LogRoot: b.root + "/logs", ClusterDNS: []string{"10.96.0.10"}, Recorder: record.NewFakeRecorder(1000), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
+	}
+	if b.hold > 0 {
+		k.statuses.hold = b.hold
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	shared.StartWithContext(ctx)
@@ -246,9 +253,9 @@ func TestRefused(t *testing.T) {
 }
 
 // A new image takes the place of the old one in one step: no status between tells that the
-// pod is not ready.
+// pod is not ready, however slow this machine is.
 func TestImageChangeKeepsReady(t *testing.T) {
-	b := newBench(t)
+	b := newPatientBench(t, time.Minute)
 	b.pod("a", nil)
 	b.until("running and ready", b.ready("a"))
 	w, err := b.client.CoreV1().Pods("default").Watch(context.Background(), metav1.ListOptions{})

@@ -22,6 +22,7 @@ import (
 type statusWriter struct {
 	client kubernetes.Interface
 	log    *slog.Logger
+	hold   time.Duration // how long a passing status may wait: statusHold
 	queue  workqueue.TypedRateLimitingInterface[types.UID]
 
 	mu   sync.Mutex
@@ -46,7 +47,7 @@ const (
 )
 
 func newStatusWriter(client kubernetes.Interface, log *slog.Logger) *statusWriter {
-	return &statusWriter{client: client, log: log, pods: map[types.UID]*written{},
+	return &statusWriter{client: client, log: log, hold: statusHold, pods: map[types.UID]*written{},
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[types.UID](statusRetry, statusMost))}
 }
 
@@ -55,7 +56,7 @@ func (s *statusWriter) put(pod *corev1.Pod, status *corev1.PodStatus) { s.add(po
 
 // passing asks for a status to be written that the next one may overtake.
 func (s *statusWriter) passing(pod *corev1.Pod, status *corev1.PodStatus) {
-	s.add(pod, status, false, statusHold)
+	s.add(pod, status, false, s.hold)
 }
 
 // drop asks for a status to be written, and for the pod to be deleted after it.

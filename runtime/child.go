@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/proa-dev/proa/internal/pidfd"
 )
 
 // child is the runtime's process, ours or one that an earlier proa started, held by a
@@ -57,7 +59,8 @@ func (r *Runtime) find() (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find running runtime: %w", err)
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	number, start, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
+	pid, err := strconv.Atoi(number)
 	if err != nil || pid <= 1 {
 		return nil, nil // torn file: nothing to adopt
 	}
@@ -65,12 +68,30 @@ func (r *Runtime) find() (*child, error) {
 	if err != nil {
 		return nil, nil // it ended
 	}
-	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || !bytes.Contains(args, []byte(r.configPath())) {
+	if !r.is(pid, start) {
 		c.release()
 		return nil, nil // the number is another process's now
 	}
 	return c, nil
+}
+
+// is tells whether the process, which is held, is the runtime that was started then: what a
+// process says of itself in its arguments is not enough, any may say that.
+func (r *Runtime) is(pid int, start string) bool {
+	if at, err := pidfd.Started(pid); err != nil || strconv.FormatUint(at, 10) != start {
+		return false
+	}
+	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && bytes.Contains(args, []byte(r.configPath()))
+}
+
+// note writes down which process the runtime is: its number, and when it began.
+func (r *Runtime) note(pid int) error {
+	at, err := pidfd.Started(pid)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(r.pidPath(), fmt.Appendf(nil, "%d %d\n", pid, at), 0o600)
 }
 
 // start writes the configuration and starts the runtime in a session of its own, its
@@ -100,7 +121,7 @@ func (r *Runtime) start() (*child, error) {
 	c, err := open(cmd.Process.Pid)
 	if err == nil {
 		c.owned = cmd.Process
-		err = os.WriteFile(r.pidPath(), []byte(strconv.Itoa(c.pid)), 0o600)
+		err = r.note(c.pid)
 	}
 	if err != nil {
 		killErr := cmd.Process.Kill()

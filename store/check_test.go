@@ -28,6 +28,7 @@ const checkEvents = 200 // few, so that watches fall behind
 // All that clients may do at once, with compactions, slow watchers and restarts: the store
 // must tell nothing that etcd's own log does not.
 func TestChecked(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := openChecked(t, dir)
 	defer func() { closeChecked(t, c) }()

@@ -103,6 +103,7 @@ type Step struct {
 	Name string // as in upstream's --enable-admission-plugins: "NamespaceLifecycle"
 	Mutator
 	Validator
+	Off bool // unless enabled, see Switched
 }
 
 // Chain runs the steps in order: all mutators, later all validators.

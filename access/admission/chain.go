@@ -21,7 +21,7 @@ type Env struct {
 	Admins []string
 }
 
-// DefaultChain is the list of steps that are on unless told otherwise. Order is meaning:
+// DefaultChain is the list of steps, those that are Off until enabled among them. Order is meaning:
 // what sets a value comes before what reads it, refusals that need no look at the object
 // come first. Webhooks and policies are appended by the caller, quota last of all.
 func DefaultChain(env Env) (Chain, error) {
@@ -42,6 +42,7 @@ func DefaultChain(env Env) (Chain, error) {
 		{Name: "NamespaceLifecycle", Mutator: &namespaceLifecycle{env}}, // before all: nothing else is worth doing in a namespace that goes
 		{Name: "CertificateRequester", Mutator: requester{}},            // whose request it is, before anyone judges it
 		{Name: "TaintNodesByCondition", Mutator: taintNodes{}},
+		{Name: "AlwaysPullImages", Mutator: pullImages{}, Validator: pullImages{}, Off: true},
 		{Name: "NodeRestriction", Mutator: node},
 		{Name: "ServiceAccount", Mutator: account, Validator: account},
 		{Name: "Priority", Mutator: priority, Validator: priority},
@@ -56,6 +57,8 @@ func DefaultChain(env Env) (Chain, error) {
 		{Name: "PodCertificateSigning", Validator: &podCertificates{env}},
 		{Name: "ClusterTrustBundleAttest", Validator: &trustBundles{env}},
 		{Name: "DefaultIngressClass", Mutator: &defaultIngressClass{env}},
+		{Name: "PodTopologyLabels", Mutator: &podTopology{env}},
+		{Name: "DenyServiceExternalIPs", Validator: externalAddresses{}, Off: true},
 		{Name: "RBACEscalation", Validator: &escalation{env}},
 	}, nil
 }

@@ -255,6 +255,7 @@ func TestLocal(t *testing.T) {
 	h := newHouse(t)
 	h.condition("v1.", "True Local: Local APIServices are always available")
 	h.condition("v1.coordination.k8s.io", "True Local")
+	h.condition("v1.discovery.k8s.io", "True Local")
 	get := func() (list apiregistrationv1.APIServiceList) {
 		_, body, _ := h.do("GET", "/apis/apiregistration.k8s.io/v1/apiservices", "")
 		if err := json.Unmarshal([]byte(body), &list); err != nil {

@@ -15,8 +15,8 @@ import (
 // ProxyName is the common name of this server's certificate towards backends.
 const ProxyName = "front-proxy-client"
 
-// trustName is the config map in kube-system where backends learn whom to believe.
-const trustName = "extension-apiserver-authentication"
+// TrustName is the config map in kube-system where backends learn whom to believe.
+const TrustName = "extension-apiserver-authentication"
 
 // PublishTrust tells backends which authority signs the certificates of clients, and which
 // that of the proxy that speaks for users, and by which headers it does (all PEM). Keys of
@@ -32,9 +32,9 @@ func PublishTrust(ctx context.Context, client kubernetes.Interface, clientCA, pr
 		"requestheader-extra-headers-prefix": quoted("X-Remote-Extra-"),
 	}
 	configMaps := client.CoreV1().ConfigMaps(metav1.NamespaceSystem)
-	now, err := configMaps.Get(ctx, trustName, metav1.GetOptions{})
+	now, err := configMaps.Get(ctx, TrustName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		_, err = configMaps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: trustName}, Data: data}, metav1.CreateOptions{})
+		_, err = configMaps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: TrustName}, Data: data}, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) {
 			return nil // another server was quicker
 		}
@@ -52,7 +52,7 @@ func PublishTrust(ctx context.Context, client kubernetes.Interface, clientCA, pr
 		_, err = configMaps.Update(ctx, now, metav1.UpdateOptions{})
 	}
 	if err != nil {
-		return fmt.Errorf("publish config map %s: %w", trustName, err)
+		return fmt.Errorf("publish config map %s: %w", TrustName, err)
 	}
 	return nil
 }

@@ -38,6 +38,8 @@ func (f *serverFlags) register(flags *pflag.FlagSet) {
 	flags.IntVar(&f.cfg.Audit.MaxAge, "audit-log-maxage", 0, "days that older files of the audit log are kept (0: without end)")
 	flags.IntVar(&f.cfg.Audit.MaxBackups, "audit-log-maxbackup", 0, "how many older files of the audit log are kept (0: all)")
 	flags.Var(path{&f.cfg.Audit.Webhook}, "audit-webhook-config-file", "kubeconfig of a server that audit events are sent to")
+	flags.StringSliceVar(&f.cfg.EnablePlugins, "enable-admission-plugins", nil, "admission plugins to switch on that are off by default: AlwaysPullImages, DenyServiceExternalIPs")
+	flags.StringSliceVar(&f.cfg.DisablePlugins, "disable-admission-plugins", nil, "admission plugins to switch off, such as DefaultStorageClass")
 	flags.DurationVar(&f.cfg.NodeGracePeriod, "node-monitor-grace-period", 50*time.Second, "how long a node may be silent before it counts as unreachable")
 	flags.BoolVar(&f.cfg.Node, "node", true, "run pods in this process too, not only the control plane")
 	registerAccess(flags, &f.cfg.Access)

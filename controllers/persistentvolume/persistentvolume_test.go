@@ -18,10 +18,12 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/component-helpers/storage/volume"
 	"k8s.io/utils/clock"
 
 	"github.com/proa-dev/proa/controllers/loop"
+	"github.com/proa-dev/proa/internal/conflicts"
 	"github.com/proa-dev/proa/internal/informers"
 	"github.com/proa-dev/proa/internal/localpath"
 )
@@ -120,6 +122,7 @@ func TestJudgeClaim(t *testing.T) {
 func run(t *testing.T, nth int32, objects ...runtime.Object) (*fake.Clientset, *atomic.Value) {
 	ctx, cancel := context.WithCancel(t.Context())
 	client := fake.NewClientset(objects...)
+	conflicts.Refuse(client)
 	var writes atomic.Int32
 	client.PrependReactor("*", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		switch a.GetVerb() {
@@ -162,6 +165,19 @@ func until(t *testing.T, what string, holds func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within 10 s", what)
 		}
+	}
+}
+
+// change edits a claim as a user does: again when the loop was faster.
+func change(t *testing.T, c *fake.Clientset, name string, edit func(*corev1.PersistentVolumeClaim)) {
+	t.Helper()
+	if err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		claim := getClaim(t, c, name)
+		edit(claim)
+		_, err := c.CoreV1().PersistentVolumeClaims("ns").Update(t.Context(), claim, metav1.UpdateOptions{})
+		return err
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -211,11 +227,7 @@ func TestLocalPath(t *testing.T) {
 		Name: "n", Labels: map[string]string{corev1.LabelHostname: "h"}, Annotations: map[string]string{localpath.Folder: "/data"},
 	}}
 	client, removed := run(t, 0, class, node, newClaim("a", localpath.Class, "1Gi"))
-	claim := getClaim(t, client, "a")
-	claim.Annotations = map[string]string{volume.AnnSelectedNode: "n"}
-	if _, err := client.CoreV1().PersistentVolumeClaims("ns").Update(t.Context(), claim, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	change(t, client, "a", func(c *corev1.PersistentVolumeClaim) { c.Annotations = map[string]string{volume.AnnSelectedNode: "n"} })
 	until(t, "bound", func() bool { return getClaim(t, client, "a").Status.Phase == corev1.ClaimBound })
 	pv, err := client.CoreV1().PersistentVolumes().Get(t.Context(), "pvc-a", metav1.GetOptions{})
 	if err != nil {
@@ -224,11 +236,7 @@ func TestLocalPath(t *testing.T) {
 	if pv.Spec.Local.Path != "/data/pvc-a" || volume.CheckNodeAffinity(pv, node.Labels) != nil {
 		t.Errorf("%+v", pv.Spec)
 	}
-	claim = getClaim(t, client, "a")
-	claim.Spec.Resources.Requests = size("3Gi")
-	if _, err := client.CoreV1().PersistentVolumeClaims("ns").Update(t.Context(), claim, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	change(t, client, "a", func(c *corev1.PersistentVolumeClaim) { c.Spec.Resources.Requests = size("3Gi") })
 	until(t, "grown", func() bool {
 		q := getClaim(t, client, "a").Status.Capacity[corev1.ResourceStorage]
 		return q.String() == "3Gi"

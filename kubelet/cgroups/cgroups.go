@@ -6,7 +6,6 @@
 package cgroups
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +19,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/proa-dev/proa/internal/pidfd"
 )
 
 // Config of the pods' groups.
@@ -248,7 +249,9 @@ func removeTree(ctx context.Context, dir string) error {
 		if err == nil || errors.Is(err, syscall.ENOENT) {
 			return nil
 		}
-		killAll(dir)
+		if err := killAll(dir); err != nil {
+			return fmt.Errorf("empty cgroup %s: %w", dir, err)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -258,18 +261,28 @@ func removeTree(ctx context.Context, dir string) error {
 	return fmt.Errorf("remove cgroup %s: %w", dir, err)
 }
 
-func killAll(dir string) {
-	f, err := os.Open(filepath.Join(dir, "cgroup.procs"))
-	if err != nil {
-		return
+// killAll kills what is in a group, and never what has only the number of a process that was.
+func killAll(dir string) error {
+	var all error
+	for _, p := range pidfd.Members(func() []int { return processes(dir) }) {
+		all = errors.Join(all, p.Signal(syscall.SIGKILL))
+		p.Close()
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		if pid, err := strconv.Atoi(lines.Text()); err == nil && pid > 1 {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is as good
+	return all
+}
+
+func processes(dir string) []int {
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return nil
+	}
+	var out []int
+	for _, line := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(line); err == nil && pid > 1 {
+			out = append(out, pid)
 		}
 	}
+	return out
 }
 
 // Pods lists the pods that have a group.
