@@ -81,6 +81,7 @@ type Server struct {
 	table    atomic.Pointer[table]
 	fairness *fairness.Fairness
 	metrics  *metrics.Registry
+	frames   frames
 	closing  context.Context // ends when the server goes away: watches end
 	close    context.CancelFunc
 }
