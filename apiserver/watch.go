@@ -35,8 +35,6 @@ func (r *request) watch() error {
 	}
 	ctx, cancel := context.WithTimeout(r.r.Context(), limit)
 	defer cancel()
-	stop := context.AfterFunc(r.s.closing, cancel) // a server that goes away ends its watches
-	defer stop()
 	stopGone := context.AfterFunc(r.kind.present, cancel)
 	defer stopGone()
 	defer r.within(ctx)()
@@ -51,11 +49,13 @@ func (r *request) watch() error {
 	defer w.Stop()
 	r.beginStream()
 	// Until the beginning of its first state is sent, a watch holds a place like a list.
-	late := time.AfterFunc(r.s.cfg.RequestTimeout, cancel)
-	defer late.Stop()
-	if !opts.InitialEvents {
-		late.Stop()
-		r.settled()
+	settled := r.settled
+	if opts.InitialEvents {
+		late := time.AfterFunc(r.s.cfg.RequestTimeout, cancel)
+		defer late.Stop()
+		settled = func() { late.Stop(); r.settled() }
+	} else {
+		settled()
 	}
 	frames := r.frames(w)
 	first := true
@@ -72,8 +72,7 @@ func (r *request) watch() error {
 		}
 		first = false
 		r.flush()
-		late.Stop()
-		r.settled()
+		settled()
 	}
 }
 
