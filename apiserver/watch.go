@@ -188,6 +188,11 @@ func (r *request) appendEvent(dst []byte, e *store.Event, first bool) ([]byte, e
 		}
 		return e.Item.AppendProtobuf(frameProtobuf(dst, eventNames[e.Type], size))
 	}
+	if r.out.media == typeJSON && r.out.as == "" {
+		dst = append(append(append(dst, `{"type":"`...), eventNames[e.Type]...), `","object":`...)
+		dst, err := r.appendJSON(dst, e.Item)
+		return append(dst, "}\n"...), err
+	}
 	var raw []byte
 	var err error
 	if r.out.as == "Table" {
