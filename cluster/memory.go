@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -16,13 +17,14 @@ const (
 
 // giveBack returns memory to the machine once the process has become quiet. A burst
 // leaves a heap with its headroom behind it, which the collector alone keeps until the
-// next burst.
-func giveBack(ctx context.Context) error {
+// next burst. When the start is over, and after each burst, the program's own pages go too.
+func giveBack(ctx context.Context, log *slog.Logger) error {
 	pace := &pacer{percent: 100}
 	pace.rearm()
 	tick := time.NewTicker(quiet)
 	defer tick.Stop()
 	var before, settled runtime.MemStats
+	started := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -31,9 +33,14 @@ func giveBack(ctx context.Context) error {
 		}
 		var now runtime.MemStats
 		runtime.ReadMemStats(&now)
-		held := int64(now.HeapSys-now.HeapReleased) - int64(settled.HeapAlloc)
-		if now.NumGC == before.NumGC && held > garbage+int64(settled.HeapAlloc)/8 {
+		// What is free, and what came since: gaps between live objects cannot be given back.
+		spare := int64(now.HeapIdle-now.HeapReleased) + max(0, int64(now.HeapAlloc)-int64(settled.HeapAlloc))
+		if now.NumGC == before.NumGC && (!started || spare > garbage+int64(settled.HeapAlloc)/8) {
+			started = true
 			debug.FreeOSMemory()
+			if err := unmapProgram(); err != nil {
+				log.Debug("give memory back", "err", err)
+			}
 			runtime.ReadMemStats(&settled)
 			runtime.ReadMemStats(&now)
 		}

@@ -60,7 +60,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 			return err
 		}
 	}
-	if err := group.Start(ctx, Part{Name: "memory", Run: giveBack}); err != nil {
+	if err := group.Start(ctx, Part{Name: "memory", Run: func(ctx context.Context) error { return giveBack(ctx, log) }}); err != nil {
 		return err
 	}
 	steps.Step("starting the control plane")

@@ -53,7 +53,7 @@ func (b *base) prepare() {
 			n *= 2
 		}
 		index := make([]uint16, n)
-		for at := len(b.bytes) - block - (len(b.bytes)-block)%stride; at >= 0; at -= stride {
+		for at := 0; at+block <= len(b.bytes); at += stride {
 			index[b.slot(index, word(b.bytes, at))] = uint16(at/stride + 1)
 		}
 		b.index = index
