@@ -55,7 +55,7 @@ func New(deps loop.Deps) (*Controller, error) {
 		return nil, err
 	}
 	var err error
-	if c.owned, err = loop.Own(c.Loop, deps, kind, c.matching); err != nil {
+	if c.owned, err = loop.Own(c.Loop, deps, kind, c.recorder, c.matching); err != nil {
 		return nil, err
 	}
 	c.Watch(apps.DaemonSets().Informer(), loop.Self)
@@ -188,53 +188,11 @@ func (c *Controller) carryOut(ctx context.Context, ds *appsv1.DaemonSet, hash st
 			c.recorder.Eventf(ds, corev1.EventTypeNormal, "SucceededDaemonPod", "Found succeeded daemon pod %s/%s on node %s, will try to delete it", pod.Namespace, pod.Name, nodeOf(pod))
 		}
 	}
-	if err := c.remove(ctx, ds, p.delete[:min(len(p.delete), burst)]); err != nil {
+	if err := c.owned.Delete(ctx, ds, p.delete[:min(len(p.delete), burst)]); err != nil {
 		return err
 	}
-	return c.create(ctx, ds, hash, p.create[:min(len(p.create), burst)])
-}
-
-func (c *Controller) create(ctx context.Context, ds *appsv1.DaemonSet, hash string, nodes []string) error {
-	pending := c.owned.Pending
-	pending.Creating(ds.UID, len(nodes))
-	tried, err := loop.SlowStart(len(nodes), func(i int) error {
-		made, err := c.deps.Client.CoreV1().Pods(ds.Namespace).Create(ctx, podFor(ds, hash, nodes[i]), metav1.CreateOptions{})
-		if err != nil {
-			pending.Created(ds.UID)
-			if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-				return nil
-			}
-			c.recorder.Eventf(ds, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
-			return err
-		}
-		c.recorder.Eventf(ds, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", made.Name)
-		return nil
-	})
-	for range len(nodes) - tried {
-		pending.Created(ds.UID)
-	}
-	return err
-}
-
-func (c *Controller) remove(ctx context.Context, ds *appsv1.DaemonSet, pods []*corev1.Pod) error {
-	pending := c.owned.Pending
-	for _, pod := range pods {
-		pending.Deleting(ds.UID, pod.UID)
-	}
-	return loop.InParallel(len(pods), func(i int) error {
-		pod := pods[i]
-		err := c.deps.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
-		if err != nil {
-			pending.Deleted(ds.UID, pod.UID)
-			if apierrors.IsNotFound(err) {
-				return nil
-			}
-			c.recorder.Eventf(ds, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
-			return err
-		}
-		c.recorder.Eventf(ds, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %v", pod.Name)
-		return nil
-	})
+	nodes := p.create[:min(len(p.create), burst)]
+	return c.owned.Create(ctx, ds, len(nodes), func(i int) *corev1.Pod { return podFor(ds, hash, nodes[i]) })
 }
 
 // writeStatus writes the status and answers why the work was not done, if it was not.

@@ -53,7 +53,7 @@ func New(deps loop.Deps) (*Controller, error) {
 	c := &Controller{deps: deps, jobs: jobs.Lister(), pods: pods.Lister(), recorder: deps.Recorder("job-controller")}
 	c.Loop = loop.New("job", deps, c.reconcile)
 	var err error
-	if c.owned, err = loop.Own(c.Loop, deps, kind, c.matching); err != nil {
+	if c.owned, err = loop.Own(c.Loop, deps, kind, c.recorder, c.matching); err != nil {
 		return nil, err
 	}
 	c.Watch(jobs.Informer(), loop.Self)
@@ -143,10 +143,10 @@ func (c *Controller) carryOut(ctx context.Context, j *batchv1.Job, p plan) error
 	if !settled {
 		return nil
 	}
-	if err := c.remove(ctx, j, p.delete); err != nil {
+	if err := c.owned.Delete(ctx, j, p.delete); err != nil {
 		return err
 	}
-	return c.create(ctx, j, p.create)
+	return c.owned.Create(ctx, j, len(p.create), func(i int) *corev1.Pod { return podFor(j, p.create[i]) })
 }
 
 // expire deletes a finished job when it has outlived its time.
@@ -235,45 +235,3 @@ func podFor(j *batchv1.Job, n newPod) *corev1.Pod {
 }
 
 const indexVariable = "JOB_COMPLETION_INDEX"
-
-func (c *Controller) create(ctx context.Context, j *batchv1.Job, pods []newPod) error {
-	pending := c.owned.Pending
-	pending.Creating(j.UID, len(pods))
-	tried, err := loop.SlowStart(len(pods), func(i int) error {
-		made, err := c.deps.Client.CoreV1().Pods(j.Namespace).Create(ctx, podFor(j, pods[i]), metav1.CreateOptions{})
-		if err != nil {
-			pending.Created(j.UID)
-			if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-				return nil
-			}
-			c.recorder.Eventf(j, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
-			return err
-		}
-		c.recorder.Eventf(j, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", made.Name)
-		return nil
-	})
-	for range len(pods) - tried {
-		pending.Created(j.UID)
-	}
-	return err
-}
-
-func (c *Controller) remove(ctx context.Context, j *batchv1.Job, pods []*corev1.Pod) error {
-	for _, pod := range pods {
-		c.owned.Pending.Deleting(j.UID, pod.UID)
-	}
-	return loop.InParallel(len(pods), func(i int) error {
-		pod := pods[i]
-		err := c.deps.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
-		if err != nil {
-			c.owned.Pending.Deleted(j.UID, pod.UID)
-			if apierrors.IsNotFound(err) {
-				return nil
-			}
-			c.recorder.Eventf(j, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
-			return err
-		}
-		c.recorder.Eventf(j, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %v", pod.Name)
-		return nil
-	})
-}

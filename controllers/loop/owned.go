@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
 )
 
 // Owned is how a loop sees the pods that its objects control: which object a pod's event
@@ -19,7 +20,9 @@ type Owned struct {
 	Client  kubernetes.Interface
 	Pods    cache.SharedIndexInformer
 	Pending *Pending
-	Add     func(Key)
+	// Recorder writes the events of owners.
+	Recorder record.EventRecorder
+	Add      func(Key)
 	// Matching are the owners that would adopt a pod that nobody controls.
 	Matching func(*corev1.Pod) []Key
 	// Adoptable restricts which of the matching pods are adopted; nil: nothing.
@@ -27,10 +30,10 @@ type Owned struct {
 }
 
 // Own makes a loop hear of the pods of its objects, and of those they would adopt.
-func Own(l *Loop[Key], deps Deps, kind schema.GroupVersionKind, matching func(*corev1.Pod) []Key) (*Owned, error) {
+func Own(l *Loop[Key], deps Deps, kind schema.GroupVersionKind, recorder record.EventRecorder, matching func(*corev1.Pod) []Key) (*Owned, error) {
 	o := &Owned{
 		Kind: kind, Client: deps.Client, Pods: deps.Informers.Core().V1().Pods().Informer(), Pending: NewPending(deps.Clock.Now),
-		Add: l.Add, Matching: matching,
+		Recorder: recorder, Add: l.Add, Matching: matching,
 	}
 	if err := IndexByController(o.Pods); err != nil {
 		return nil, err

@@ -15,7 +15,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
 
@@ -46,7 +45,7 @@ func newFor(deps loop.Deps, from source) (*Controller, error) {
 	c := &Controller{deps: deps, source: from, recorder: deps.Recorder(from.name + "-controller")}
 	c.Loop = loop.New(from.name, deps, c.reconcile)
 	var err error
-	if c.owned, err = loop.Own(c.Loop, deps, from.kind, c.matching); err != nil {
+	if c.owned, err = loop.Own(c.Loop, deps, from.kind, c.recorder, c.matching); err != nil {
 		return nil, err
 	}
 	c.owned.Adoptable = func(pod *corev1.Pod) bool { return !loop.Ended(pod) }
@@ -113,9 +112,11 @@ func (c *Controller) scale(ctx context.Context, rs *appsv1.ReplicaSet, pods []*c
 	diff := int(*rs.Spec.Replicas) - len(pods)
 	switch {
 	case diff > 0:
-		return c.create(ctx, rs, min(diff, burst))
+		return c.owned.Create(ctx, rs, min(diff, burst), func(int) *corev1.Pod { return loop.PodFromTemplate(&rs.Spec.Template, rs, c.source.kind) })
 	case diff < 0:
-		return c.delete(ctx, rs, victims(pods, c.neighbours(pods), min(-diff, burst), c.deps.Clock.Now()))
+		if err := c.owned.Delete(ctx, rs, victims(pods, c.neighbours(pods), min(-diff, burst), c.deps.Clock.Now())); err != nil {
+			return failedDelete{err}
+		}
 	}
 	return nil
 }
@@ -132,58 +133,9 @@ func (c *Controller) neighbours(pods []*corev1.Pod) map[string]int {
 	return count
 }
 
-// create makes n pods, one, then two, then four at once: when creating fails (quota), few
-// requests were wasted.
-func (c *Controller) create(ctx context.Context, rs *appsv1.ReplicaSet, n int) error {
-	c.owned.Pending.Creating(rs.UID, n)
-	tried, err := loop.SlowStart(n, func(int) error { return c.createOne(ctx, rs) })
-	for range n - tried {
-		c.owned.Pending.Created(rs.UID) // createOne took back what failed; the rest was not tried
-	}
-	return err
-}
+// failedDelete tells failing to delete from failing to create.
+type failedDelete struct{ error }
 
-func (c *Controller) createOne(ctx context.Context, rs *appsv1.ReplicaSet) error {
-	pod := loop.PodFromTemplate(&rs.Spec.Template, rs, c.source.kind)
-	made, err := c.deps.Client.CoreV1().Pods(rs.Namespace).Create(ctx, pod, metav1.CreateOptions{})
-	if err != nil {
-		c.owned.Pending.Created(rs.UID)
-		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-			return nil
-		}
-		c.recorder.Eventf(rs, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
-		return failedCreate{err}
-	}
-	c.recorder.Eventf(rs, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", made.Name)
-	return nil
-}
-
-func (c *Controller) delete(ctx context.Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod) error {
-	for _, pod := range pods {
-		c.owned.Pending.Deleting(rs.UID, pod.UID)
-	}
-	return loop.InParallel(len(pods), func(i int) error {
-		pod := pods[i]
-		err := c.deps.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
-		if err != nil {
-			c.owned.Pending.Deleted(rs.UID, pod.UID)
-			if apierrors.IsNotFound(err) {
-				return nil
-			}
-			c.recorder.Eventf(rs, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
-			return failedDelete{err}
-		}
-		c.recorder.Eventf(rs, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %v", pod.Name)
-		return nil
-	})
-}
-
-type (
-	failedCreate struct{ error }
-	failedDelete struct{ error }
-)
-
-func (f failedCreate) Unwrap() error { return f.error }
 func (f failedDelete) Unwrap() error { return f.error }
 
 // untilAvailable is when the next ready pod has been so for minReadySeconds; 0: none waits.

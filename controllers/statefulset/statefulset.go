@@ -55,7 +55,7 @@ func New(deps loop.Deps) (*Controller, error) {
 		return nil, err
 	}
 	var err error
-	if c.owned, err = loop.Own(c.Loop, deps, kind, c.matching); err != nil {
+	if c.owned, err = loop.Own(c.Loop, deps, kind, c.recorder, c.matching); err != nil {
 		return nil, err
 	}
 	c.Watch(apps.StatefulSets().Informer(), loop.Self)
