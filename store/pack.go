@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"weak"
 )
 
 // Objects of a kind resemble each other: the pods of a template, a node before and after
@@ -32,7 +33,7 @@ type base struct {
 	object atomic.Pointer[decoded] // one of those packed against it: the others share its parts
 
 	mu    sync.Mutex
-	forms map[int]*base // of other encodings, by slot
+	forms map[int]weak.Pointer[base] // of other encodings, by slot: alive as long as one is kept
 }
 
 const (
@@ -173,30 +174,41 @@ func (t *text) in(scratch *[]byte) []byte {
 }
 
 // held is how many bytes it keeps for itself.
-func (t *text) held() int { return len(t.bytes) }
+func (t *text) held() int {
+	if t.bytes == nil {
+		return t.size
+	}
+	return len(t.bytes)
+}
 
 // form packs another encoding of what t is the stored form of.
 func (t *text) form(slot int, value []byte) text {
-	b := t.base
-	if b == nil || !packs(len(value)) {
+	if t.base == nil || !packs(len(value)) {
 		return whole(value)
 	}
-	b.mu.Lock()
-	first := b.forms[slot]
-	if first == nil {
-		if b.forms == nil {
-			b.forms = map[int]*base{}
-		}
-		first = &base{bytes: value}
-		b.forms[slot] = first
-		b.mu.Unlock()
+	first := t.base.form(slot, value)
+	if &first.bytes[0] == &value[0] { // both are at least leastText long
 		return text{base: first, size: len(value)}
 	}
-	b.mu.Unlock()
-	if packed, ok := first.pack(value, len(value)/2); ok {
+	if packed, ok := first.pack(value, len(value)/fair); ok {
 		return packed
 	}
 	return whole(value)
+}
+
+// form is the base of a slot's encodings: value, when there is none.
+func (b *base) form(slot int, value []byte) *base {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if first := b.forms[slot].Value(); first != nil {
+		return first
+	}
+	first := &base{bytes: value}
+	if b.forms == nil {
+		b.forms = map[int]weak.Pointer[base]{}
+	}
+	b.forms[slot] = weak.Make(first)
+	return first
 }
 
 // scratches are buffers to unpack into.
