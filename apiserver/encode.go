@@ -42,12 +42,24 @@ func (r *request) json(item *store.Item) ([]byte, error) {
 	if k.Custom != nil {
 		return r.customJSON(item)
 	}
-	return item.Encoded(k.slot.json, func(obj api.Object) ([]byte, error) {
-		if k.FromStored != nil {
-			obj = k.FromStored(obj)
-		}
-		return json.Marshal(obj)
-	})
+	return item.Encoded(k.slot.json, k.marshal)
+}
+
+// appendJSON is json, appended.
+func (r *request) appendJSON(dst []byte, item *store.Item) ([]byte, error) {
+	if r.kind.Custom != nil {
+		raw, err := r.customJSON(item)
+		return append(dst, raw...), err
+	}
+	return item.AppendEncoded(dst, r.kind.slot.json, r.kind.marshal)
+}
+
+// marshal is the JSON of a stored object.
+func (k *served) marshal(obj api.Object) ([]byte, error) {
+	if k.FromStored != nil {
+		obj = k.FromStored(obj)
+	}
+	return json.Marshal(obj)
 }
 
 // customJSON is json of a kind whose other versions may be a webhook away: that is asked

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -254,17 +255,15 @@ func (r *request) writeJSONPage(w io.Writer, p *page) error {
 	header := r.kind.jsonHeader()
 	buf := fmt.Appendf(make([]byte, 0, chunk+8192), `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, r.kind.ListKind().Kind, version, meta)
 	for n, item := range p.items {
-		raw, err := r.json(item)
-		if err != nil {
-			return err
-		}
 		if n > 0 {
 			buf = append(buf, ',')
 		}
-		if r.kind.Custom != nil { // its lists are of no type, so that each item has its own
-			buf = append(buf, raw...)
-		} else {
-			buf = append(append(buf, '{'), raw[len(header):]...)
+		at := len(buf)
+		if buf, err = r.appendJSON(buf, item); err != nil {
+			return err
+		}
+		if r.kind.Custom == nil { // whose lists are of no type, so that each item has its own
+			buf = slices.Replace(buf, at, at+len(header), '{')
 		}
 		if len(buf) >= chunk {
 			if _, err := w.Write(buf); err != nil {

@@ -185,6 +185,11 @@ func (r *request) appendEvent(dst []byte, e *store.Event, frames *frames, first 
 	if r.out.media == typeProtobuf && r.out.as == "" && r.kind.FromStored == nil {
 		return frames.append(dst, e)
 	}
+	if r.out.media == typeJSON && r.out.as == "" {
+		dst = append(append(append(dst, `{"type":"`...), eventNames[e.Type]...), `","object":`...)
+		dst, err := r.appendJSON(dst, e.Item)
+		return append(dst, "}\n"...), err
+	}
 	var raw []byte
 	var err error
 	if r.out.as == "Table" {

@@ -31,8 +31,9 @@ func giveBack(ctx context.Context) error {
 		}
 		var now runtime.MemStats
 		runtime.ReadMemStats(&now)
-		held := int64(now.HeapSys-now.HeapReleased) - int64(settled.HeapAlloc)
-		if now.NumGC == before.NumGC && held > garbage+int64(settled.HeapAlloc)/8 {
+		// What is free, and what came since: gaps between live objects cannot be given back.
+		spare := int64(now.HeapIdle-now.HeapReleased) + max(0, int64(now.HeapAlloc)-int64(settled.HeapAlloc))
+		if now.NumGC == before.NumGC && spare > garbage+int64(settled.HeapAlloc)/8 {
 			debug.FreeOSMemory()
 			runtime.ReadMemStats(&settled)
 			runtime.ReadMemStats(&now)

@@ -26,6 +26,7 @@ type Collection struct {
 	codec  codec
 	sealer *seal.Sealer // nil: values are plain in etcd
 	stale  stale
+	bases  bases       // of the items' texts
 	live   atomic.Bool // loaded
 
 	version atomic.Pointer[version] // the present

@@ -26,15 +26,16 @@ var ErrNoProtobuf = errors.New("the kind has no protobuf form")
 
 // Item is one object at one revision with its encodings; never changed once it is
 // seen. The object is decoded on first need: what was loaded from disk and is never
-// looked at costs its stored bytes alone.
+// looked at costs its stored bytes alone, and those are kept packed. What an object has
+// in common with another of its class is shared with that one.
 type Item struct {
 	Revision int64 // of the write (of the deletion, in a Deleted event)
 
 	c      *Collection
 	path   string                 // namespace/name, or name
-	stored []byte                 // as in etcd
-	loaded bool                   // not written by this server as far as it knows: perhaps another's form
-	served atomic.Pointer[[]byte] // the message of such an item as clients get it
+	stored text                   // as in etcd
+	length atomic.Int32           // of the message that clients get, if that is the stored one; 0: not known to be
+	served atomic.Pointer[[]byte] // the message that clients get, where it is another
 	object atomic.Pointer[decoded]
 	kept   atomic.Pointer[encoding]
 	mu     sync.Mutex // one decodes or encodes
@@ -43,24 +44,45 @@ type Item struct {
 type decoded struct{ object api.Object }
 
 type encoding struct {
-	slot  int
-	bytes []byte
-	next  *encoding
+	slot int
+	text text
+	next *encoding
 }
 
+// newItem takes a value, and the object if there is one already, which nobody else may change.
 func newItem(c *Collection, path string, revision int64, stored []byte, object api.Object) *Item {
-	i := &Item{Revision: revision, c: c, path: path, stored: stored}
+	i := loadedItem(c, path, revision, stored)
+	i.settle(stored)
 	if object != nil {
-		i.object.Store(&decoded{object})
+		i.object.Store(i.common(object))
 	}
 	return i
 }
 
-// loadedItem is an item that somebody wrote some time.
+// loadedItem is an item that somebody wrote some time: perhaps in another form.
 func loadedItem(c *Collection, path string, revision int64, stored []byte) *Item {
-	i := newItem(c, path, revision, stored, nil)
-	i.loaded = true
-	return i
+	return &Item{Revision: revision, c: c, path: path, stored: c.bases.fit(path, stored)}
+}
+
+// settle notes that clients get the stored message, if it is one.
+func (i *Item) settle(stored []byte) {
+	if !bytes.HasPrefix(stored, i.c.codec.header) {
+		return
+	}
+	if env, err := open(stored); err == nil {
+		if s, err := newSplice(env.raw, i.Revision); err == nil {
+			i.length.Store(int32(s.size()))
+		}
+	}
+}
+
+// common shares the parts of a new object with another of its class.
+func (i *Item) common(obj api.Object) *decoded {
+	d := &decoded{obj}
+	if b := i.stored.base; b != nil && !b.object.CompareAndSwap(nil, d) {
+		share(obj, b.object.Load().object)
+	}
+	return d
 }
 
 // Object is read-only and shared, with TypeMeta and resourceVersion set. It is nil when
@@ -74,12 +96,16 @@ func (i *Item) Object() api.Object {
 	if d := i.object.Load(); d != nil {
 		return d.object
 	}
-	obj, err := i.c.codec.decode(i.stored, i.Revision)
+	scratch := scratches.Get().(*[]byte)
+	obj, err := i.c.codec.decode(i.stored.in(scratch), i.Revision)
+	scratches.Put(scratch)
+	d := &decoded{}
 	if err != nil {
 		i.c.reportTorn(i.path, i.Revision, err)
-		obj = nil
+	} else {
+		d = i.common(obj)
 	}
-	i.object.CompareAndSwap(nil, &decoded{obj})
+	i.object.CompareAndSwap(nil, d)
 	return i.object.Load().object
 }
 
@@ -103,38 +129,67 @@ func split(path string) (namespace, name string) {
 }
 
 // Size is the length of the stored bytes.
-func (i *Item) Size() int { return len(i.stored) }
+func (i *Item) Size() int { return i.stored.size }
 
-// Encoded gives the item's bytes in a format, made by encode on first need and kept.
+// stores tells whether a value is the item's.
+func (i *Item) stores(value []byte) bool {
+	if i.stored.size != len(value) {
+		return false
+	}
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	return bytes.Equal(i.stored.in(scratch), value)
+}
+
+// Encoded is AppendEncoded into a buffer of its own, or one that is kept: read-only.
+func (i *Item) Encoded(slot int, encode func(api.Object) ([]byte, error)) ([]byte, error) {
+	t, err := i.keep(slot, encode)
+	if err != nil {
+		return nil, err
+	}
+	return t.in(new([]byte)), nil
+}
+
+// AppendEncoded appends the item's bytes in a format, made by encode on first need and kept.
 // slot is a number that the caller assigns per version and format: below Slots, or, of what is defined
 // while the server runs, above it.
-func (i *Item) Encoded(slot int, encode func(api.Object) ([]byte, error)) ([]byte, error) {
-	return i.keep(slot, func() ([]byte, error) { return encode(i.Object()) })
+func (i *Item) AppendEncoded(dst []byte, slot int, encode func(api.Object) ([]byte, error)) ([]byte, error) {
+	t, err := i.keep(slot, encode)
+	if err != nil {
+		return dst, err
+	}
+	return t.append(dst), nil
 }
 
 // Kept gives what Encoded has kept in a slot.
-func (i *Item) Kept(slot int) ([]byte, bool) { return i.find(slot) }
-
-func (i *Item) keep(slot int, encode func() ([]byte, error)) ([]byte, error) {
-	if b, ok := i.find(slot); ok {
-		return b, nil
+func (i *Item) Kept(slot int) ([]byte, bool) {
+	if t := i.find(slot); t != nil {
+		return t.in(new([]byte)), true
 	}
-	i.Object() // decoded before the lock, which decoding takes itself
+	return nil, false
+}
+
+func (i *Item) keep(slot int, encode func(api.Object) ([]byte, error)) (*text, error) {
+	if t := i.find(slot); t != nil {
+		return t, nil
+	}
+	obj := i.Object() // decoded before the lock, which decoding takes itself
 	if i.torn() {
 		return nil, errTorn
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if b, ok := i.find(slot); ok {
-		return b, nil
+	if t := i.find(slot); t != nil {
+		return t, nil
 	}
-	b, err := encode()
+	b, err := encode(obj)
 	if err != nil {
 		return nil, err
 	}
-	i.kept.Store(&encoding{slot: slot, bytes: b, next: i.kept.Load()})
-	i.c.s.encodings.add(i, len(b))
-	return b, nil
+	e := &encoding{slot: slot, text: i.stored.form(slot, b), next: i.kept.Load()}
+	i.kept.Store(e)
+	i.c.s.encodings.add(i, e.text.held())
+	return &e.text, nil
 }
 
 // encodings bounds what all items together keep. The oldest is given up first; items that
@@ -174,13 +229,13 @@ func (e *encodings) add(i *Item, size int) {
 	}
 }
 
-func (i *Item) find(slot int) ([]byte, bool) {
+func (i *Item) find(slot int) *text {
 	for e := i.kept.Load(); e != nil; e = e.next {
 		if e.slot == slot {
-			return e.bytes, true
+			return &e.text
 		}
 	}
-	return nil, false
+	return nil
 }
 
 // Protobuf is AppendProtobuf into a buffer of its own.
@@ -189,7 +244,9 @@ func (i *Item) Protobuf() ([]byte, error) { return i.AppendProtobuf(nil) }
 // AppendProtobuf appends the wire form: the stored envelope with resourceVersion spliced
 // into the object, never encoded again. Nothing is kept: it costs no more than copying it.
 func (i *Item) AppendProtobuf(dst []byte) ([]byte, error) {
-	s, err := i.splice()
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	s, err := i.splice(scratch)
 	if err != nil {
 		return dst, err
 	}
@@ -201,18 +258,18 @@ func (i *Item) AppendProtobuf(dst []byte) ([]byte, error) {
 
 // ProtobufSize is the length of what AppendProtobuf appends.
 func (i *Item) ProtobufSize() (int, error) {
-	s, err := i.splice()
-	if err != nil {
-		return 0, err
-	}
-	var length [binary.MaxVarintLen32]byte
-	size := s.size()
-	return len(i.c.codec.wire) + binary.PutUvarint(length[:], uint64(size)) + size + len(trailer), nil
+	size, err := i.MessageSize()
+	return len(i.c.codec.wire) + uvarintSize(uint64(size)) + size + len(trailer), err
 }
 
 // MessageSize is the length of what AppendMessage appends.
 func (i *Item) MessageSize() (int, error) {
-	s, err := i.splice()
+	if known := i.length.Load(); known > 0 {
+		return int(known), nil
+	}
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	s, err := i.splice(scratch)
 	if err != nil {
 		return 0, err
 	}
@@ -222,35 +279,37 @@ func (i *Item) MessageSize() (int, error) {
 // AppendMessage appends the protobuf message of the object (no envelope), with its
 // resourceVersion: an element of a list. Nothing is kept.
 func (i *Item) AppendMessage(dst []byte) ([]byte, error) {
-	s, err := i.splice()
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	s, err := i.splice(scratch)
 	if err != nil {
 		return dst, err
 	}
 	return s.append(dst), nil
 }
 
-func (i *Item) splice() (splice, error) {
-	if i.loaded || !bytes.HasPrefix(i.stored, i.c.codec.header) {
-		raw, err := i.settled()
+// splice is valid as long as scratch is.
+func (i *Item) splice(scratch *[]byte) (splice, error) {
+	if i.length.Load() == 0 {
+		raw, err := i.settled(scratch)
 		if err != nil {
 			return splice{}, err
 		}
 		return newSplice(raw, i.Revision)
 	}
-	env, err := open(i.stored)
-	if err != nil {
-		return splice{}, err
-	}
-	return newSplice(env.raw, i.Revision)
+	stored := i.stored.in(scratch)[len(i.c.codec.header):]
+	size, n := binary.Uvarint(stored)
+	return newSplice(stored[n:n+int(size)], i.Revision)
 }
 
 // settled is the message of an item that another server or an earlier release may have
 // stored: in another version or as JSON, or without fields that have a default by now.
-func (i *Item) settled() ([]byte, error) {
+func (i *Item) settled(scratch *[]byte) ([]byte, error) {
 	if raw := i.served.Load(); raw != nil {
 		return *raw, nil
 	}
-	obj, err := i.c.codec.decode(i.stored, i.Revision)
+	stored := i.stored.in(scratch)
+	obj, err := i.c.codec.decode(stored, i.Revision)
 	if err != nil {
 		i.c.reportTorn(i.path, i.Revision, err)
 		return nil, errTorn
@@ -262,21 +321,26 @@ func (i *Item) settled() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if bytes.Equal(value, i.stored) {
-		value = i.stored // one copy
-	}
 	env, err := open(value)
 	if err != nil {
 		return nil, err
 	}
-	i.served.Store(&env.raw)
+	if bytes.Equal(value, stored) {
+		i.settle(stored)
+	} else {
+		i.served.Store(&env.raw)
+	}
 	return env.raw, nil
 }
 
 // at is the same object at another revision: what a deletion shows.
 func (i *Item) at(revision int64) *Item {
-	out := newItem(i.c, i.path, revision, i.stored, nil)
-	out.loaded = i.loaded
+	out := &Item{Revision: revision, c: i.c, path: i.path, stored: i.stored}
+	if i.length.Load() > 0 {
+		scratch := scratches.Get().(*[]byte)
+		out.settle(out.stored.in(scratch))
+		scratches.Put(scratch)
+	}
 	out.served.Store(i.served.Load())
 	if d := i.object.Load(); d != nil {
 		out.object.Store(&decoded{withRevision(d.object, revision)})

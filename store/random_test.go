@@ -124,7 +124,7 @@ func BenchmarkDeliver500(b *testing.B) {
 	}
 	b.ResetTimer()
 	for i := range b.N {
-		next := newItem(c, item.path, item.Revision+int64(i)+1, item.stored, item.Object())
+		next := newItem(c, item.path, item.Revision+int64(i)+1, item.stored.append(nil), item.Object())
 		c.apply(next.Revision, []change{{c: c, path: next.path, item: next}})
 	}
 	wg.Wait()

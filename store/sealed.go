@@ -170,7 +170,7 @@ func (c *Collection) reseal(ctx context.Context) (n int, err error) {
 			c.stale.done(path, todo[path])
 			continue
 		}
-		_, ok, err := c.put(ctx, "seal", path, cur.Revision, cur.stored, withRevision(cur.Object(), cur.Revision))
+		_, ok, err := c.put(ctx, "seal", path, cur.Revision, cur.stored.append(nil), withRevision(cur.Object(), cur.Revision))
 		if err != nil {
 			return n, err
 		}

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +73,7 @@ func (c *Collection) tryUpdate(ctx context.Context, path string, cur *Item, chan
 	if err != nil {
 		return nil, false, err
 	}
-	if bytes.Equal(value, cur.stored) && !c.stale.is(path, cur.Revision) {
+	if cur.stores(value) && !c.stale.is(path, cur.Revision) {
 		return cur, true, nil
 	}
 	return c.put(ctx, "update", path, cur.Revision, value, obj)
