@@ -41,6 +41,7 @@ import (
 
 var (
 	checkEvery    = flag.Duration("check.every", 1200*time.Millisecond, "about so often the server is restarted")
+	checkLongest  = flag.Duration("check.longest", 15*time.Second, "of a round with restarts")
 	checkWriters  = flag.Int("check.writers", 6, "clients that write while the server is restarted")
 	checkWatchers = flag.Int("check.watchers", 12, "clients that watch while the server is restarted")
 )
@@ -81,7 +82,7 @@ func TestCheckedOverRestarts(t *testing.T) {
 	decoder := scheme.Codecs.UniversalDeserializer()
 	result, err := checker.Run(t.Context(), checker.Config{
 		Target: c, Etcd: etcd, Prefix: "/registry/configmaps/", Head: func() int64 { return newest(t.Context(), etcd) }, Forget: c.forget,
-		Restart: s.again, Every: *checkEvery,
+		Restart: s.again, Every: *checkEvery, Longest: *checkLongest,
 		Decode: func(value []byte) (checker.Object, error) {
 			m := &corev1.ConfigMap{}
 			_, _, err := decoder.Decode(value, nil, m)

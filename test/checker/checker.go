@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -93,7 +94,8 @@ type Config struct {
 	Every                      time.Duration                                   // about so often it is restarted
 	Kept                       int64                                           // at least so many revisions can be watched from
 	Seed                       uint64
-	Rounds, Writes             int // writes of each round
+	Rounds, Writes             int           // writes of each round
+	Longest                    time.Duration // a round ends before its writes are done; 0: never
 	Writers, Readers, Watchers int
 	Keys                       int // per namespace
 }
@@ -162,6 +164,10 @@ func (r *run) round(ctx context.Context, seed uint64) error {
 	var writers, others sync.WaitGroup
 	left := atomic.Int64{}
 	left.Store(int64(r.cfg.Writes))
+	if r.cfg.Longest > 0 {
+		late := time.AfterFunc(r.cfg.Longest, func() { left.Store(math.MinInt32) })
+		defer late.Stop()
+	}
 	random := func(i int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(i))) }
 	for i := range r.cfg.Writers {
 		writers.Go(func() {
