@@ -53,7 +53,7 @@ func rulesOf(k *api.Kind) judge {
 		}
 		k.Default(obj)
 		if r.DefaultsOnly {
-			return encoded(obj, nil)
+			return encoded(k, obj, nil)
 		}
 		if r.Old == nil {
 			return create(k, obj)
@@ -117,10 +117,10 @@ func create(k *api.Kind, obj api.Object) (answer, error) {
 	}
 	k.PrepareCreate(context.Background(), obj)
 	errs := apivalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, apivalidation.ValidateNameFunc(k.ValidateName), field.NewPath("metadata"))
-	if errs = append(errs, append(k.Validate(obj), k.ValidateCreate(obj)...)...); len(errs) > 0 {
+	if errs = append(errs, append(k.ValidateCreate(obj), k.Validate(obj)...)...); len(errs) > 0 {
 		return refused(errs), nil
 	}
-	return encoded(obj, k.Warnings(obj, nil))
+	return encoded(k, obj, k.Warnings(obj, nil))
 }
 
 func update(k *api.Kind, obj, old api.Object, sub string) (answer, error) {
@@ -158,9 +158,9 @@ func update(k *api.Kind, obj, old api.Object, sub string) (answer, error) {
 		return refused(errs), nil
 	}
 	if sub != "" {
-		return encoded(obj, nil)
+		return encoded(k, obj, nil)
 	}
-	return encoded(obj, k.Warnings(obj, old))
+	return encoded(k, obj, k.Warnings(obj, old))
 }
 
 func subresource(k *api.Kind, name string) (api.Update[api.Object], error) {
@@ -218,7 +218,11 @@ func decoded(k *api.Kind, v any) (api.Object, error) {
 	return obj, err
 }
 
-func encoded(obj any, warnings []string) (answer, error) {
+// encoded is what a client is answered with: what was stored, as its version shows it.
+func encoded(k *api.Kind, obj api.Object, warnings []string) (answer, error) {
+	if k.Stored != nil {
+		obj = k.FromStored(k.ToStored(obj))
+	}
 	text, err := json.Marshal(obj)
 	if err != nil {
 		return answer{}, err

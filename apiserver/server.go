@@ -81,6 +81,7 @@ type Server struct {
 	table    atomic.Pointer[table]
 	fairness *fairness.Fairness
 	metrics  *metrics.Registry
+	frames   frames
 	closing  context.Context // ends when the server goes away: watches end
 	close    context.CancelFunc
 }
@@ -106,7 +107,8 @@ type served struct {
 	fieldsOnce sync.Once
 	fields     *patch.Fields
 	fieldsErr  error
-	// present ends when the kind is replaced by another, or gone: so do watches.
+	// present ends when the kind is replaced by another, or gone, or the server goes away: so
+	// do watches.
 	present context.Context
 	leave   context.CancelFunc
 }
@@ -178,7 +180,7 @@ func (s *Server) follow(state *catalog.State) error {
 // serve gets a kind ready for requests.
 func (s *Server) serve(k *api.Kind) (*served, error) {
 	one := &served{Kind: k, slot: slots{json: 0, meta: 1}}
-	one.present, one.leave = context.WithCancel(context.Background())
+	one.present, one.leave = context.WithCancel(s.closing)
 	if k.Virtual != nil {
 		return one, nil
 	}

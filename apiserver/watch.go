@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,13 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/proa-dev/proa/store"
-)
-
-// Watches of which many see the same events wait a moment after each sending, so that what
-// happens meanwhile costs each of them one wake-up.
-const (
-	crowd      = 64
-	crowdPause = 8 * time.Millisecond
 )
 
 // watch streams changes until the client goes, its time is over, or it falls too far
@@ -41,8 +35,6 @@ func (r *request) watch() error {
 	}
 	ctx, cancel := context.WithTimeout(r.r.Context(), limit)
 	defer cancel()
-	stop := context.AfterFunc(r.s.closing, cancel) // a server that goes away ends its watches
-	defer stop()
 	stopGone := context.AfterFunc(r.kind.present, cancel)
 	defer stopGone()
 	defer r.within(ctx)()
@@ -57,13 +49,15 @@ func (r *request) watch() error {
 	defer w.Stop()
 	r.beginStream()
 	// Until the beginning of its first state is sent, a watch holds a place like a list.
-	late := time.AfterFunc(r.s.cfg.RequestTimeout, cancel)
-	defer late.Stop()
-	if !opts.InitialEvents {
-		late.Stop()
-		r.settled()
+	settled := r.settled
+	if opts.InitialEvents {
+		late := time.AfterFunc(r.s.cfg.RequestTimeout, cancel)
+		defer late.Stop()
+		settled = func() { late.Stop(); r.settled() }
+	} else {
+		settled()
 	}
-	var buf []byte
+	frames := r.frames(w)
 	first := true
 	for {
 		events, err := w.Next(ctx)
@@ -73,37 +67,44 @@ func (r *request) watch() error {
 			}
 			return nil // a slow client comes again from where it is, and learns then if that is gone
 		}
-		buf = buf[:0]
-		for i := range events {
-			if buf, err = r.appendEvent(buf, &events[i], first); err != nil {
-				r.s.log.Error("encode watch event", "path", r.r.URL.Path, "err", err)
-				return nil
-			}
-			first = false
-			if len(buf) >= chunk { // a first state can be long
-				if _, err := r.w.Write(buf); err != nil {
-					return nil // a client that went away
-				}
-				buf = buf[:0]
-			}
+		if !r.sendEvents(events, frames, first) {
+			return nil
 		}
-		if _, err := r.w.Write(buf); err != nil {
-			return nil // a client that went away
-		}
+		first = false
 		r.flush()
-		late.Stop()
-		r.settled()
-		if cap(buf) > 1<<20 {
-			buf = nil // one large batch must not be kept for the life of a watch
-		}
-		if w.Company() > crowd {
-			select {
-			case <-time.After(crowdPause):
-			case <-ctx.Done():
-			}
-		}
+		settled()
 	}
 }
+
+// sendEvents writes a batch in one piece, or in some if it is a long first state; false: the
+// client went away, or cannot be told. A watch that waits keeps no memory for what it sends.
+func (r *request) sendEvents(events []store.Event, frames *frames, first bool) bool {
+	kept := buffers.Get().(*[]byte)
+	buf := (*kept)[:0]
+	defer func() {
+		if cap(buf) <= chunk {
+			*kept = buf
+		}
+		buffers.Put(kept)
+	}()
+	for i := range events {
+		var err error
+		if buf, err = r.appendEvent(buf, &events[i], frames, first && i == 0); err != nil {
+			r.s.log.Error("encode watch event", "path", r.r.URL.Path, "err", err)
+			return false
+		}
+		if len(buf) >= chunk {
+			if _, err := r.w.Write(buf); err != nil {
+				return false
+			}
+			buf = buf[:0]
+		}
+	}
+	_, err := r.w.Write(buf)
+	return err == nil
+}
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 func (r *request) watchOptions() (store.WatchOptions, error) {
 	sel, err := r.selected()
@@ -117,7 +118,7 @@ func (r *request) watchOptions() (store.WatchOptions, error) {
 	bookmarks, initial := r.on("allowWatchBookmarks"), r.on("sendInitialEvents")
 	return store.WatchOptions{
 		Namespace: r.namespace, Name: sel.name, Index: sel.index, Value: sel.value, Filter: r.filter(sel),
-		Since: since, InitialEvents: initial, Bookmarks: bookmarks,
+		Since: since, InitialEvents: initial, Bookmarks: bookmarks, Patient: true,
 	}, nil
 }
 
@@ -172,21 +173,17 @@ func (r *request) errorEvent(err error) []byte {
 	return r.frame(nil, watch.Error, raw)
 }
 
-var eventNames = map[store.EventType]watch.EventType{
-	store.Added: watch.Added, store.Modified: watch.Modified, store.Deleted: watch.Deleted,
+var eventNames = [...]watch.EventType{
+	store.Added: watch.Added, store.Modified: watch.Modified, store.Deleted: watch.Deleted, store.Bookmark: watch.Bookmark,
 }
 
-func (r *request) appendEvent(dst []byte, e *store.Event, first bool) ([]byte, error) {
+func (r *request) appendEvent(dst []byte, e *store.Event, frames *frames, first bool) ([]byte, error) {
 	if e.Type == store.Bookmark {
 		raw, err := r.bookmark(e)
 		return r.frame(dst, watch.Bookmark, raw), err
 	}
 	if r.out.media == typeProtobuf && r.out.as == "" && r.kind.FromStored == nil {
-		size, err := e.Item.ProtobufSize()
-		if err != nil {
-			return dst, err
-		}
-		return e.Item.AppendProtobuf(frameProtobuf(dst, eventNames[e.Type], size))
+		return frames.append(dst, e)
 	}
 	var raw []byte
 	var err error

@@ -170,7 +170,7 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 		obj.SetGeneration(1)
 	}
 	k.PrepareCreate(ctx, obj)
-	errs := append(validateMeta(k.Kind, obj), append(k.Validate(obj), k.ValidateCreate(obj)...)...)
+	errs := append(validateMeta(k.Kind, obj), append(k.ValidateCreate(obj), k.Validate(obj)...)...)
 	if len(errs) > 0 {
 		return nil, nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), errs)
 	}
@@ -455,12 +455,12 @@ func (r *request) restrict(ctx context.Context, obj, old api.Object) error {
 		if k.HasStatus {
 			keepStatus(obj, old)
 		}
-		k.PrepareUpdate(ctx, obj, old)
 		if k.HasGeneration {
 			obj.SetGeneration(old.GetGeneration())
-			if changedSpec(k.Kind, obj, old) {
-				obj.SetGeneration(old.GetGeneration() + 1)
-			}
+		}
+		k.PrepareUpdate(ctx, obj, old) // may raise the generation as well
+		if k.HasGeneration && changedSpec(k.Kind, obj, old) {
+			obj.SetGeneration(old.GetGeneration() + 1)
 		}
 	case "status":
 		keepAllButStatus(obj, old)

@@ -42,7 +42,8 @@ type member struct {
 }
 
 // startMember gives an etcd that has elected itself.
-func startMember(ctx context.Context, dir string, log *slog.Logger) (*member, error) {
+func startMember(ctx context.Context, whole Config, log *slog.Logger) (*member, error) {
+	dir := whole.Dir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
@@ -54,6 +55,13 @@ func startMember(ctx context.Context, dir string, log *slog.Logger) (*member, er
 	cfg := embed.NewConfig()
 	cfg.Dir = dir
 	cfg.ListenPeerUrls, cfg.ListenClientUrls = nil, nil
+	if whole.Listen != "" {
+		at, err := url.Parse(whole.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("where etcd shall listen: %w", err)
+		}
+		cfg.ListenClientUrls = []url.URL{*at}
+	}
 	cfg.AdvertisePeerUrls, cfg.AdvertiseClientUrls = []url.URL{*u}, []url.URL{*u}
 	cfg.InitialCluster = cfg.Name + "=" + memberURL
 	cfg.TickMs, cfg.ElectionMs = tickMs, electionMs

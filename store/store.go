@@ -41,6 +41,7 @@ const (
 // Config of a Store; Dir or Endpoints is needed.
 type Config struct {
 	Dir       string        // of the embedded etcd; empty with Endpoints
+	Listen    string        // URL (unix:///path) at which the embedded etcd answers others too, without asking who they are; empty: nowhere
 	Endpoints []string      // an external etcd instead
 	TLS       *tls.Config   // for Endpoints
 	Log       *slog.Logger  // nil: slog.Default()
@@ -112,7 +113,7 @@ func (s *Store) connect(ctx context.Context) (err error) {
 	case len(s.cfg.Endpoints) > 0:
 		s.client, err = dial(ctx, s.cfg)
 	case s.cfg.Dir != "":
-		if s.member, err = startMember(ctx, s.cfg.Dir, s.log); err == nil {
+		if s.member, err = startMember(ctx, s.cfg, s.log); err == nil {
 			s.client = s.member.client
 		}
 	default:

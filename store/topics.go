@@ -1,7 +1,9 @@
 package store
 
 import (
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/proa-dev/proa/apis/api"
 )
@@ -18,8 +20,45 @@ type topics struct {
 type topic struct{ index, value, namespace, name string }
 
 type watchers struct {
+	mu   *sync.Mutex // Collection.mu
 	list []*Watcher
 	size atomic.Int32 // of list, for those who do not hold the lock
+	told time.Time    // when those who can wait were last told, if there is a crowd
+	// waiting: the timer runs that tells them next.
+	waiting bool
+}
+
+// Where a crowd watches the same, those who can wait are told of what happens at most once
+// in a pause, all at one time: a wake-up and a sending cost more than an event.
+const (
+	crowd      = 64
+	crowdPause = 12 * time.Millisecond
+)
+
+// now tells whether those who can wait are told at once, or later with what comes until then.
+func (set *watchers) now() bool {
+	if len(set.list) <= crowd {
+		return true
+	}
+	if set.waiting {
+		return false
+	}
+	now := time.Now()
+	rest := crowdPause - now.Sub(set.told)
+	if rest <= 0 {
+		set.told = now
+		return true
+	}
+	set.waiting = true
+	time.AfterFunc(rest, func() {
+		set.mu.Lock()
+		defer set.mu.Unlock()
+		set.waiting, set.told = false, time.Now()
+		for _, w := range set.list {
+			w.signalQueued()
+		}
+	})
+	return false
 }
 
 func (w *Watcher) topic() topic {
@@ -41,7 +80,7 @@ func (t *topics) add(w *Watcher) {
 	key := w.topic()
 	set := t.by[key]
 	if set == nil {
-		set = &watchers{}
+		set = &watchers{mu: &w.c.mu}
 		t.by[key] = set
 	}
 	w.at, w.beside = len(set.list), set
@@ -99,10 +138,13 @@ func (t *topics) publish(kind *api.Kind, e *event) {
 }
 
 func (t *topics) send(key topic, e *event) {
-	if set := t.by[key]; set != nil {
-		for _, w := range set.list {
-			w.push(e)
-		}
+	set := t.by[key]
+	if set == nil {
+		return
+	}
+	now := set.now()
+	for _, w := range set.list {
+		w.push(e, now)
 	}
 }
 

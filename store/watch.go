@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -45,7 +46,10 @@ type WatchOptions struct {
 	// InitialEvents: the present state, not older than Since, as Added, then a Bookmark with
 	// InitialEnd.
 	InitialEvents bool
-	Bookmarks     bool // about once a minute when idle, and at the deadline of Next's context
+	Bookmarks     bool // about once a minute, and at the deadline of Next's context
+	// Patient: where a crowd watches the same, events may come a few milliseconds later, those
+	// of that time together.
+	Patient bool
 	// Slow is told, once, that the watcher is too far behind and gets nothing more: its reader
 	// may be held up elsewhere than in Next. It must not block. nil: nobody is.
 	Slow func()
@@ -96,6 +100,9 @@ func (c *Collection) start(w *Watcher) (bool, error) {
 		w.backlog, w.seen = events, w.opts.Since
 	}
 	c.topics.add(w)
+	if w.opts.Bookmarks {
+		w.reminder = time.AfterFunc(bookmarkEvery, w.remind)
+	}
 	return true, nil
 }
 
@@ -114,8 +121,12 @@ type Watcher struct {
 	spare   []*event
 	out     []Event
 	told    bool // the last bookmark was sent
+	exact   bool // what comes is from its topic, and that is all it asks for
 
-	wake chan struct{} // has a token when there is something to see
+	// wake has a token when there is something to see; while its topic waits for more, it has none.
+	wake     chan struct{}
+	reminder *time.Timer
+	due      atomic.Bool // a bookmark is to be sent
 
 	mu    sync.Mutex
 	queue []*event
@@ -136,8 +147,8 @@ const (
 	bookmarkEvery = time.Minute
 )
 
-// push queues an event; it never blocks.
-func (w *Watcher) push(e *event) {
+// push queues an event and, if it is said now, wakes the reader; it never blocks.
+func (w *Watcher) push(e *event, now bool) {
 	w.mu.Lock()
 	if w.end != nil {
 		w.mu.Unlock()
@@ -152,11 +163,21 @@ func (w *Watcher) push(e *event) {
 	}
 	first := len(w.queue) <= 1
 	w.mu.Unlock()
-	if first {
+	if slow || first && (now || !w.opts.Patient) {
 		w.signal()
 	}
 	if slow && w.opts.Slow != nil {
 		w.opts.Slow()
+	}
+}
+
+// signalQueued wakes the reader if something waits for him.
+func (w *Watcher) signalQueued() {
+	w.mu.Lock()
+	some := len(w.queue) > 0
+	w.mu.Unlock()
+	if some {
+		w.signal()
 	}
 }
 
@@ -179,25 +200,31 @@ func (w *Watcher) take() ([]*event, error) {
 	return events, nil
 }
 
+// remind has Next send a bookmark.
+func (w *Watcher) remind() {
+	w.due.Store(true)
+	w.signal()
+}
+
 // Next gives all events that are there, at least one, and blocks until there is one. The
 // batch is valid until the next call. After ErrSlow, ErrCompacted (events were lost) or
 // ErrClosed there are no more.
 func (w *Watcher) Next(ctx context.Context) ([]Event, error) {
-	var idle <-chan time.Time
-	if w.opts.Bookmarks {
-		t := time.NewTimer(bookmarkEvery)
-		defer t.Stop()
-		idle = t.C
+	if batch := w.past(); len(batch) > 0 {
+		return batch, nil
 	}
 	for {
-		if batch, err := w.ready(); err != nil || len(batch) > 0 {
-			return batch, err
+		if w.due.Load() {
+			if b, ok := w.bookmark(); ok {
+				w.due.Store(false)
+				w.reminder.Reset(bookmarkEvery)
+				return b, nil
+			}
 		}
 		select {
 		case <-w.wake:
-		case <-idle:
-			if b, ok := w.bookmark(); ok {
-				return b, nil
+			if batch, err := w.queued(); err != nil || len(batch) > 0 {
+				return batch, err
 			}
 		case <-ctx.Done():
 			if w.opts.Bookmarks && !w.told && errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -211,37 +238,37 @@ func (w *Watcher) Next(ctx context.Context) ([]Event, error) {
 	}
 }
 
-// ready gives what can be had without waiting.
-func (w *Watcher) ready() ([]Event, error) {
+// past gives what was there before the watch began.
+func (w *Watcher) past() []Event {
 	w.out = w.out[:0]
 	if w.initial != nil {
 		w.begin()
 		if len(w.out) > 0 {
-			return w.out, nil
+			return w.out
 		}
 	}
 	if w.backlog != nil {
 		events := w.backlog
 		w.backlog = nil
 		w.show(events)
-		if len(w.out) > 0 {
-			return w.out, nil
-		}
 	}
-	for {
-		events, err := w.take()
-		if err != nil || len(events) == 0 {
-			return nil, err
-		}
-		w.show(events)
-		clear(events)
-		if cap(events) <= 1024 {
-			w.spare = events[:0]
-		}
-		if len(w.out) > 0 {
-			return w.out, nil
-		}
+	return w.out
+}
+
+// queued gives what has happened since.
+func (w *Watcher) queued() ([]Event, error) {
+	events, err := w.take()
+	if err != nil || len(events) == 0 {
+		return nil, err
 	}
+	w.exact = w.opts.Index == "" && w.opts.Filter == nil && w.topic().name == w.opts.Name
+	w.out = w.out[:0]
+	w.show(events)
+	clear(events)
+	if cap(events) <= 1024 {
+		w.spare = events[:0]
+	}
+	return w.out, nil
 }
 
 // begin gives the next part of the initial state.
@@ -298,6 +325,9 @@ type once struct {
 }
 
 func (w *Watcher) matches(i *Item) bool {
+	if w.exact {
+		return !i.torn()
+	}
 	if !w.named(i.path) {
 		return false
 	}
@@ -338,6 +368,9 @@ func (w *Watcher) Stop() {
 	w.c.mu.Lock()
 	w.c.topics.remove(w)
 	w.c.mu.Unlock()
+	if w.reminder != nil {
+		w.reminder.Stop()
+	}
 	w.finish(ErrClosed)
 }
 

@@ -71,7 +71,9 @@ type Resource[T Object] struct {
 	// ValidateCreate returns what is wrong with a new object alone, so that old ones can still
 	// be updated; Validate has run on obj before.
 	ValidateCreate func(obj T) field.ErrorList
-	// ValidateUpdate returns what is wrong with the change; Validate has run on obj before.
+	// Ratchets: ValidateUpdate judges the whole object by what it was, Validate is for new ones alone.
+	Ratchets bool
+	// ValidateUpdate returns what is wrong with the change; Validate has run on obj before, unless it Ratchets.
 	ValidateUpdate func(obj, old T) field.ErrorList
 	// ValidateName returns why a name is refused; prefix is set for generateName. Default:
 	// DNS subdomain (k8s.io/apimachinery/pkg/api/validation.NameIsDNSSubdomain).

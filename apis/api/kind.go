@@ -109,7 +109,7 @@ func Define[T Object](r Resource[T]) *Kind {
 		Prefix: r.Prefix, TTL: r.TTL, Type: reflect.TypeFor[T]().Elem(),
 		CreateOnUpdate: r.CreateOnUpdate, UnconditionalUpdate: r.UnconditionalUpdate, NoDeleteCollection: r.NoDeleteCollection,
 		HasStatus: r.HasStatus, StatusOnCreate: r.StatusOnCreate, HasGeneration: r.HasGeneration,
-		Alike: r.Alike, Written: r.Written,
+		Alike: r.Alike, Written: r.Written, Ratchets: r.Ratchets,
 		Actions: r.Actions, Connects: r.Connects, Indexes: r.Indexes,
 		ValidateName: r.ValidateName,
 	}

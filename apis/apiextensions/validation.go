@@ -69,6 +69,9 @@ func checkSpec(d, old *Definition) (errs field.ErrorList) {
 			errs = append(errs, field.Required(path.Child("versions").Index(i).Child("schema").Child("openAPIV3Schema"), ""))
 		}
 	}
+	if spec.PreserveUnknownFields && slices.ContainsFunc(spec.Versions, hasDefaults) {
+		errs = append(errs, field.Invalid(path.Child("preserveUnknownFields"), true, "must be false in order to use defaults in the schema"))
+	}
 	errs = append(errs, checkVersions(d, old, path)...)
 	for _, n := range []struct{ name, value string }{
 		{"plural", spec.Names.Plural}, {"singular", spec.Names.Singular}, {"kind", spec.Names.Kind}, {"listKind", spec.Names.ListKind},
@@ -79,6 +82,10 @@ func checkSpec(d, old *Definition) (errs field.ErrorList) {
 	}
 	errs = append(errs, checkNames(&spec.Names, path.Child("names"))...)
 	return append(errs, checkConversion(spec.Conversion, d, old, path.Child("conversion"))...)
+}
+
+func hasDefaults(v apiextensionsv1.CustomResourceDefinitionVersion) bool {
+	return v.Schema != nil && crdschema.HasDefaults(v.Schema.OpenAPIV3Schema)
 }
 
 func oneOf(path *field.Path, value string, allowed []string) field.ErrorList {
@@ -230,10 +237,11 @@ func checkStored(d *Definition, path *field.Path) (errs field.ErrorList) {
 	}
 	names := map[string]bool{}
 	for _, v := range d.Spec.Versions {
-		names[v.Name] = true
-		if v.Storage && !slices.Contains(stored, v.Name) {
+		// Of two versions with one name the first is the one that was stored.
+		if again := names[v.Name]; v.Storage && (again || !slices.Contains(stored, v.Name)) {
 			errs = append(errs, field.Invalid(path, stored, "must have the storage version "+v.Name))
 		}
+		names[v.Name] = true
 	}
 	for i, v := range stored {
 		if !names[v] {

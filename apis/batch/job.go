@@ -22,9 +22,10 @@ var Jobs = api.Define(api.Resource[*batchv1.Job]{
 	Group: batchv1.GroupName, Version: "v1", Kind: "Job", Plural: "jobs",
 	Categories: []string{"all"}, Namespaced: true,
 	HasStatus: true, HasGeneration: true,
-	Default:       defaultJob,
-	PrepareCreate: func(_ context.Context, j *batchv1.Job) { selectOwn(j) },
-	Validate:      validateJob, ValidateUpdate: validateJobUpdate,
+	Default:        defaultJob,
+	PrepareCreate:  func(_ context.Context, j *batchv1.Job) { selectOwn(j) },
+	ValidateCreate: validateOwn,
+	Validate:       validateJob, ValidateUpdate: validateJobUpdate,
 	ValidateStatus: func(obj, old *batchv1.Job) field.ErrorList { return validateJobStatus(obj, old) },
 	Fields: map[string]func(*batchv1.Job) string{
 		"status.successful": func(j *batchv1.Job) string { return strconv.Itoa(int(j.Status.Succeeded)) },
@@ -79,7 +80,22 @@ func defaultJobSpec(s *batchv1.JobSpec) {
 	fill(&s.PodReplacementPolicy, batchv1.TerminatingOrFailed)
 }
 
+// Names of labels from before they had a domain.
+const (
+	earlierUIDLabel  = "controller-uid"
+	earlierNameLabel = "job-name"
+)
+
+// ownLabels are on the pods of a job that does not select them by itself.
+func ownLabels(j *batchv1.Job) map[string]string {
+	return map[string]string{
+		batchv1.ControllerUidLabel: string(j.UID), earlierUIDLabel: string(j.UID),
+		batchv1.JobNameLabel: j.Name, earlierNameLabel: j.Name,
+	}
+}
+
 // selectOwn lets a job select its own pods by its UID, unless the user wants to do so.
+// What is there and other is kept, and refused later.
 func selectOwn(j *batchv1.Job) {
 	if deref(j.Spec.ManualSelector) {
 		return
@@ -88,11 +104,10 @@ func selectOwn(j *batchv1.Job) {
 	if t.Labels == nil {
 		t.Labels = map[string]string{}
 	}
-	for _, key := range []string{batchv1.ControllerUidLabel, "controller-uid"} {
-		t.Labels[key] = string(j.UID)
-	}
-	for _, key := range []string{batchv1.JobNameLabel, "job-name"} {
-		t.Labels[key] = j.Name
+	for key, value := range ownLabels(j) {
+		if _, set := t.Labels[key]; !set {
+			t.Labels[key] = value
+		}
 	}
 	if j.Spec.Selector == nil {
 		j.Spec.Selector = &metav1.LabelSelector{}
@@ -100,7 +115,9 @@ func selectOwn(j *batchv1.Job) {
 	if j.Spec.Selector.MatchLabels == nil {
 		j.Spec.Selector.MatchLabels = map[string]string{}
 	}
-	j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel] = string(j.UID)
+	if _, set := j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel]; !set {
+		j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel] = string(j.UID)
+	}
 	if len(j.Labels) == 0 {
 		j.Labels = maps.Clone(t.Labels)
 	}

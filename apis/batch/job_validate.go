@@ -42,6 +42,24 @@ func validateJob(j *batchv1.Job) field.ErrorList {
 	return errs
 }
 
+// validateOwn refuses a new job whose labels or selector are in the way of those that were to be made.
+func validateOwn(j *batchv1.Job) field.ErrorList {
+	if deref(j.Spec.ManualSelector) || j.Spec.Selector == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	path, own := field.NewPath("spec"), ownLabels(j)
+	for _, key := range []string{earlierUIDLabel, earlierNameLabel, batchv1.ControllerUidLabel, batchv1.JobNameLabel} {
+		if at := path.Child("template", "metadata", "labels").Key(key); j.Spec.Template.Labels[key] != own[key] {
+			errs = append(errs, field.Invalid(at, j.Spec.Template.Labels, fmt.Sprintf("must be '%s'", own[key])))
+		}
+	}
+	if selector, err := metav1.LabelSelectorAsSelector(j.Spec.Selector); err == nil && !selector.Matches(labels.Set(own)) {
+		errs = append(errs, field.Invalid(path.Child("selector"), j.Spec.Selector, "`selector` not auto-generated"))
+	}
+	return errs
+}
+
 func notNegative[T int32 | int64](v *T, path *field.Path) field.ErrorList {
 	if v == nil {
 		return nil

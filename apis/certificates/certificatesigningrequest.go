@@ -3,10 +3,10 @@ package certificates
 import (
 	"context"
 	"reflect"
+	"slices"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
@@ -83,10 +83,10 @@ func condition(r request) any {
 	return out
 }
 
-// decision is what only the approval subresource may write.
-func decision(t certificatesv1.RequestConditionType) bool {
-	return t == certificatesv1.CertificateApproved || t == certificatesv1.CertificateDenied
-}
+// decisions are what only the approval subresource may write.
+var decisions = []certificatesv1.RequestConditionType{certificatesv1.CertificateApproved, certificatesv1.CertificateDenied}
+
+func decision(t certificatesv1.RequestConditionType) bool { return slices.Contains(decisions, t) }
 
 // applyApproval keeps everything but the conditions.
 func applyApproval(_ context.Context, r, old request) {
@@ -95,37 +95,31 @@ func applyApproval(_ context.Context, r, old request) {
 	stamp(r.Status.Conditions, old.Status.Conditions)
 }
 
-// prepareStatus keeps Approved and Denied as they were stored.
+// prepareStatus keeps Approved and Denied as they were stored. To add or take one away is left to be refused.
 func prepareStatus(r, old request) {
-	var kept []certificatesv1.CertificateSigningRequestCondition
-	for _, c := range old.Status.Conditions {
-		if decision(c.Type) {
-			kept = append(kept, c)
-		}
-	}
-	var rest []certificatesv1.CertificateSigningRequestCondition
-	for _, c := range r.Status.Conditions {
-		if decision(c.Type) && len(kept) > 0 {
-			rest = append(rest, kept[0])
-			kept = kept[1:]
+	for _, t := range decisions {
+		if count(r, t) != count(old, t) {
 			continue
 		}
-		if !decision(c.Type) {
-			rest = append(rest, c)
+		was := old.Status.Conditions
+		for i := range r.Status.Conditions {
+			if r.Status.Conditions[i].Type != t {
+				continue
+			}
+			for was[0].Type != t {
+				was = was[1:]
+			}
+			r.Status.Conditions[i], was = was[0], was[1:]
 		}
 	}
-	r.Status.Conditions = append(rest, kept...)
 	stamp(r.Status.Conditions, old.Status.Conditions)
 }
 
-// stamp sets the times and statuses that were left out.
+// stamp sets the times that were left out.
 func stamp(conditions, old []certificatesv1.CertificateSigningRequestCondition) {
 	now := metav1.Now()
 	for i := range conditions {
 		c := &conditions[i]
-		if c.Status == "" {
-			c.Status = corev1.ConditionTrue
-		}
 		if c.LastUpdateTime.IsZero() {
 			c.LastUpdateTime = now
 		}

@@ -16,7 +16,10 @@ import (
 	"github.com/proa-dev/proa/internal/csr"
 )
 
-const minDuration = 600 // seconds
+const (
+	minDuration   = 600 // seconds
+	legacyUnknown = "kubernetes.io/legacy-unknown"
+)
 
 var usages = []certificatesv1.KeyUsage{
 	certificatesv1.UsageSigning, certificatesv1.UsageDigitalSignature, certificatesv1.UsageContentCommitment,
@@ -47,7 +50,11 @@ func validateRequest(r request) field.ErrorList {
 		}
 		seen[u] = true
 	}
-	errs = append(errs, validateSignerName(spec.Child("signerName"), r.Spec.SignerName)...)
+	if r.Spec.SignerName == legacyUnknown {
+		errs = append(errs, field.Invalid(spec.Child("signerName"), r.Spec.SignerName, "the legacy signerName is not allowed via this API version"))
+	} else {
+		errs = append(errs, validateSignerName(spec.Child("signerName"), r.Spec.SignerName)...)
+	}
 	if s := r.Spec.ExpirationSeconds; s != nil && *s < minDuration {
 		errs = append(errs, field.Invalid(spec.Child("expirationSeconds"), *s, "may not specify a duration less than 600 seconds (10 minutes)"))
 	}
@@ -97,18 +104,11 @@ func validateSignerName(p *field.Path, name string) field.ErrorList {
 func validateConditions(p *field.Path, r request) field.ErrorList {
 	var errs field.ErrorList
 	seen := map[certificatesv1.RequestConditionType]bool{}
-	approved, denied := false, false
 	for i, c := range r.Status.Conditions {
 		at := p.Index(i)
-		switch {
-		case c.Type == "":
+		if c.Type == "" {
 			errs = append(errs, field.Required(at.Child("type"), ""))
-		case seen[c.Type]:
-			errs = append(errs, field.Duplicate(at.Child("type"), c.Type))
 		}
-		seen[c.Type] = true
-		approved = approved || c.Type == certificatesv1.CertificateApproved
-		denied = denied || c.Type == certificatesv1.CertificateDenied
 		switch {
 		case c.Status == "":
 			errs = append(errs, field.Required(at.Child("status"), ""))
@@ -118,12 +118,25 @@ func validateConditions(p *field.Path, r request) field.ErrorList {
 			errs = append(errs, field.NotSupported(at.Child("status"), c.Status,
 				[]corev1.ConditionStatus{corev1.ConditionFalse, corev1.ConditionTrue, corev1.ConditionUnknown}))
 		}
-		if approved && denied {
-			errs = append(errs, field.Invalid(at.Child("type"), c.Type, "Approved and Denied conditions are mutually exclusive"))
-			approved = false
+		if seen[c.Type] {
+			errs = append(errs, field.Duplicate(at.Child("type"), c.Type))
 		}
+		seen[c.Type] = true
 	}
 	return errs
+}
+
+// oneDecision: a request is approved or denied.
+func oneDecision(r, old request) field.ErrorList {
+	both := func(r request) bool {
+		return has(r, certificatesv1.CertificateApproved) != nil && has(r, certificatesv1.CertificateDenied) != nil
+	}
+	if !both(r) || both(old) {
+		return nil
+	}
+	const approved, denied = `conditions[{"type": "Approved"}]`, `conditions[{"type": "Denied"}]`
+	return field.ErrorList{field.Invalid(field.NewPath("status", "conditions"), "{"+approved+", "+denied+"}",
+		"must specify at most one of: `"+approved+"`, `"+denied+"`")}
 }
 
 func has(r request, t certificatesv1.RequestConditionType) *certificatesv1.CertificateSigningRequestCondition {
@@ -133,6 +146,15 @@ func has(r request, t certificatesv1.RequestConditionType) *certificatesv1.Certi
 		}
 	}
 	return nil
+}
+
+func count(r request, t certificatesv1.RequestConditionType) (n int) {
+	for _, c := range r.Status.Conditions {
+		if c.Type == t {
+			n++
+		}
+	}
+	return n
 }
 
 func validateRequestUpdate(r, old request) field.ErrorList {
@@ -151,29 +173,36 @@ func validateRequestUpdate(r, old request) field.ErrorList {
 
 func validateApproval(r, old request) field.ErrorList {
 	errs := append(sameSpec(r, old), validateConditions(field.NewPath("status", "conditions"), r)...)
-	return append(errs, kept(r, old, certificatesv1.CertificateApproved, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed)...)
+	errs = append(errs, kept(r, old)...)
+	return append(errs, oneDecision(r, old)...)
 }
 
 func validateStatus(r, old request) field.ErrorList {
-	errs := validateConditions(field.NewPath("status", "conditions"), r)
-	errs = append(errs, kept(r, old, certificatesv1.CertificateFailed)...)
-	p := field.NewPath("status", "certificate")
-	if len(old.Status.Certificate) > 0 && !bytes.Equal(r.Status.Certificate, old.Status.Certificate) {
-		return append(errs, field.Forbidden(p, "updates may not modify a certificate once it is set"))
-	}
-	if len(r.Status.Certificate) > 0 && len(old.Status.Certificate) == 0 {
+	conditions, p := field.NewPath("status", "conditions"), field.NewPath("status", "certificate")
+	errs := validateConditions(conditions, r)
+	changed := !bytes.Equal(r.Status.Certificate, old.Status.Certificate)
+	if changed && len(r.Status.Certificate) > 0 {
 		if err := checkCertificates(r.Status.Certificate); err != nil {
 			errs = append(errs, field.Invalid(p, "<certificate data>", err.Error()))
 		}
 	}
-	return errs
+	errs = append(errs, kept(r, old)...)
+	for _, t := range decisions {
+		if count(r, t) > count(old, t) {
+			errs = append(errs, field.Forbidden(conditions, fmt.Sprintf("updates may not add a condition of type %q", t)))
+		}
+	}
+	if changed && len(old.Status.Certificate) > 0 {
+		errs = append(errs, field.Forbidden(p, "updates may not modify existing certificate content"))
+	}
+	return append(errs, oneDecision(r, old)...)
 }
 
 // kept: decisions are final.
-func kept(r, old request, types ...certificatesv1.RequestConditionType) field.ErrorList {
+func kept(r, old request) field.ErrorList {
 	var errs field.ErrorList
-	for _, t := range types {
-		if has(old, t) != nil && has(r, t) == nil {
+	for _, t := range append(decisions[:len(decisions):len(decisions)], certificatesv1.CertificateFailed) {
+		if count(r, t) < count(old, t) {
 			errs = append(errs, field.Forbidden(field.NewPath("status", "conditions"), fmt.Sprintf("updates may not remove a condition of type %q", t)))
 		}
 	}

@@ -106,9 +106,9 @@ func (set *containerSet) ephemeral(e *corev1.EphemeralContainer, path *field.Pat
 		name string
 		set  bool
 	}{
-		{"ports", c.Ports != nil}, {"livenessProbe", c.LivenessProbe != nil}, {"readinessProbe", c.ReadinessProbe != nil},
+		{"ports", c.Ports != nil}, {"resources", len(c.Resources.Limits)+len(c.Resources.Requests) > 0},
+		{"restartPolicy", c.RestartPolicy != nil}, {"livenessProbe", c.LivenessProbe != nil}, {"readinessProbe", c.ReadinessProbe != nil},
 		{"startupProbe", c.StartupProbe != nil}, {"lifecycle", c.Lifecycle != nil},
-		{"resources", len(c.Resources.Limits)+len(c.Resources.Requests) > 0}, {"restartPolicy", c.RestartPolicy != nil},
 	} {
 		if part.set {
 			errs = append(errs, field.Forbidden(path.Child(part.name), "cannot be set for an Ephemeral Container"))

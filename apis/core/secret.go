@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +24,7 @@ var Secrets = api.Define(api.Resource[*corev1.Secret]{
 		}
 	},
 	Validate:       validateSecret,
+	Warnings:       warnSecret,
 	ValidateUpdate: validateSecretUpdate,
 	Fields:         map[string]func(*corev1.Secret) string{"type": func(s *corev1.Secret) string { return string(s.Type) }},
 	Columns: []api.Column[*corev1.Secret]{
@@ -42,6 +44,17 @@ func defaultSecret(s *corev1.Secret) {
 		s.Data[key] = []byte(value)
 	}
 	s.StringData = nil
+}
+
+// warnSecret tells of a key that does not belong to its certificate.
+func warnSecret(s, _ *corev1.Secret) []string {
+	if s.Type != corev1.SecretTypeTLS {
+		return nil
+	}
+	if _, err := tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey]); err != nil {
+		return []string{err.Error()}
+	}
+	return nil
 }
 
 func validateSecret(s *corev1.Secret) field.ErrorList {

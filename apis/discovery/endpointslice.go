@@ -32,12 +32,20 @@ var EndpointSlices = api.Define(api.Resource[*discoveryv1.EndpointSlice]{
 	Alike:               []string{"v1beta1"},
 	UnconditionalUpdate: true, HasGeneration: true,
 	Default:  defaultSlice,
+	Ratchets: true,
 	Validate: validateSlice,
 	ValidateUpdate: func(obj, old *discoveryv1.EndpointSlice) field.ErrorList {
-		return check.Unchanged(field.NewPath("addressType"), obj.AddressType, old.AddressType)
+		errs := validateParts(obj)
+		if !apiequality.Semantic.DeepEqual(obj.Endpoints, old.Endpoints) {
+			errs = append(validateEndpoints(obj.Endpoints, obj.AddressType, field.NewPath("endpoints")), errs...)
+		}
+		return append(errs, check.Unchanged(field.NewPath("addressType"), obj.AddressType, old.AddressType)...)
 	},
 	PrepareCreate: func(_ context.Context, s *discoveryv1.EndpointSlice) { dropTopology(s, &discoveryv1.EndpointSlice{}) },
 	PrepareUpdate: func(_ context.Context, s, old *discoveryv1.EndpointSlice) {
+		if !apiequality.Semantic.DeepEqual(s.Labels, old.Labels) { // they say whose endpoints these are
+			s.Generation = old.Generation + 1
+		}
 		if !apiequality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) {
 			dropTopology(s, old)
 		}
@@ -124,13 +132,17 @@ func firstOf(list []string) string {
 var addressTypes = []discoveryv1.AddressType{discoveryv1.AddressTypeFQDN, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}
 
 func validateSlice(s *discoveryv1.EndpointSlice) field.ErrorList {
+	return append(validateEndpoints(s.Endpoints, s.AddressType, field.NewPath("endpoints")), validateParts(s)...)
+}
+
+// validateParts leaves out the endpoints: what was accepted of them stays so.
+func validateParts(s *discoveryv1.EndpointSlice) field.ErrorList {
 	var errs field.ErrorList
 	if path := field.NewPath("addressType"); s.AddressType == "" {
 		errs = append(errs, field.Required(path, ""))
 	} else if !slices.Contains(addressTypes, s.AddressType) {
 		errs = append(errs, field.NotSupported(path, s.AddressType, addressTypes))
 	}
-	errs = append(errs, validateEndpoints(s.Endpoints, s.AddressType, field.NewPath("endpoints"))...)
 	return append(errs, validatePorts(s.Ports, field.NewPath("ports"))...)
 }
 

@@ -50,14 +50,26 @@ func namesOf(d *resourcev1.DeviceClaim) requestNames {
 func devices(d *resourcev1.DeviceClaim, path *field.Path) field.ErrorList {
 	names := namesOf(d)
 	errs := each(d.Requests, resourcev1.DeviceRequestsMaxSize, path.Child("requests"), request)
-	errs = append(errs, unique(d.Requests, path.Child("requests"), func(r *resourcev1.DeviceRequest) string { return r.Name })...)
 	errs = append(errs, each(d.Constraints, resourcev1.DeviceConstraintsMaxSize, path.Child("constraints"),
 		func(c *resourcev1.DeviceConstraint, at *field.Path) field.ErrorList { return constraint(c, names, at) })...)
-	return append(errs, each(d.Config, resourcev1.DeviceConfigMaxSize, path.Child("config"),
+	errs = append(errs, each(d.Config, resourcev1.DeviceConfigMaxSize, path.Child("config"),
 		func(c *resourcev1.DeviceClaimConfiguration, at *field.Path) field.ErrorList {
 			errs := references(c.Requests, names, at.Child("requests"))
 			return append(errs, configuration(&c.DeviceConfiguration, at)...)
 		})...)
+	return append(errs, sameNames(d.Requests, path.Child("requests"))...)
+}
+
+// sameNames shows requests that have the name of an earlier one.
+func sameNames(list []resourcev1.DeviceRequest, path *field.Path) (errs field.ErrorList) {
+	seen := map[string]bool{}
+	for i, r := range list[:min(len(list), resourcev1.DeviceRequestsMaxSize)] {
+		if seen[r.Name] {
+			errs = append(errs, field.Duplicate(path.Index(i), r))
+		}
+		seen[r.Name] = true
+	}
+	return errs
 }
 
 func references(list []string, names requestNames, path *field.Path) field.ErrorList {

@@ -57,32 +57,42 @@ func device(d *resourcev1.Device, path *field.Path) field.ErrorList {
 // semver is the pattern of semver.org, version 2.0.0.
 var semver = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?$`)
 
+// attribute wants one value. Lists of them are not served: see withoutLists.
 func attribute(a *resourcev1.DeviceAttribute, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	forms := 0
-	count := func(given bool) {
-		if given {
-			forms++
+	var set []string
+	for _, form := range []struct {
+		name string
+		set  bool
+	}{
+		{"int", a.IntValue != nil}, {"bool", a.BoolValue != nil}, {"string", a.StringValue != nil}, {"version", a.VersionValue != nil},
+	} {
+		if form.set {
+			set = append(set, form.name)
 		}
 	}
-	count(a.IntValue != nil)
-	count(a.BoolValue != nil)
 	if a.StringValue != nil {
-		forms++
 		errs = append(errs, check.Longest(path.Child("string"), *a.StringValue, resourcev1.DeviceAttributeMaxValueLength)...)
 	}
 	if a.VersionValue != nil {
-		forms++
 		errs = append(errs, version(a.VersionValue, path.Child("version"))...)
 	}
-	count(a.IntValues != nil)
-	count(a.BoolValues != nil)
-	count(a.StringValues != nil)
-	count(a.VersionValues != nil)
-	if forms != 1 {
-		errs = append(errs, field.Invalid(path, *a, "exactly one value must be specified"))
+	const forms = "`int`, `bool`, `string`, `version`, `ints`, `bools`, `strings`, `versions`"
+	switch len(set) {
+	case 0:
+		return append(errs, field.Invalid(path, "", "must specify one of: "+forms))
+	case 1:
+		return errs
 	}
-	return errs
+	return append(errs, field.Invalid(path, "{"+strings.Join(set, ", ")+"}", "must specify exactly one of: "+forms))
+}
+
+// withoutLists drops lists as values of attributes, which Kubernetes does not serve by default yet.
+func withoutLists(attributes map[resourcev1.QualifiedName]resourcev1.DeviceAttribute) {
+	for name, a := range attributes {
+		a.IntValues, a.BoolValues, a.StringValues, a.VersionValues = nil, nil, nil, nil
+		attributes[name] = a
+	}
 }
 
 func version(text *string, path *field.Path) field.ErrorList {

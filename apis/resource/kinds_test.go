@@ -40,12 +40,12 @@ func TestRefusals(t *testing.T) {
 		{resourceClaims, "spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}], constraints: [{requests: [s], matchAttribute: a.b/c}]}}", []string{
 			`spec.devices.constraints[0].requests[0]: Invalid value: "s": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'`}},
 		{resourceClaims, "spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}], constraints: [{}]}}", []string{"spec.devices.constraints[0].matchAttribute: Required value"}},
-		{resourceClaims, "spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}, {name: r, exactly: {deviceClassName: c}}]}}", []string{`spec.devices.requests[1]: Duplicate value: "r"`}},
+		{resourceClaims, "spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}, {name: r, exactly: {deviceClassName: c}}]}}", []string{`spec.devices.requests[1]: Duplicate value: {"name":"r","exactly":{"deviceClassName":"c","allocationMode":"ExactCount","count":1}}`}},
 		{resourceSlices, slice + "nodeName: n}", nil},
 		{resourceSlices, slice + "}", []string{"spec: Required value: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"}},
 		{resourceSlices, slice + "nodeName: n, allNodes: true}", []string{"spec: Invalid value: \"{`nodeName`, `allNodes`}\": exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set"}},
 		{resourceSlices, slice + "allNodes: true, devices: [{name: a, attributes: {x: {}}}, {name: a, nodeName: n}]}", []string{
-			"spec.devices[0].attributes[x]: Invalid value: {}: exactly one value must be specified",
+			"spec.devices[0].attributes[x]: Invalid value: \"\": must specify one of: `int`, `bool`, `string`, `version`, `ints`, `bools`, `strings`, `versions`",
 			"spec.devices[1]: Invalid value: null: `nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec",
 			`spec.devices[1]: Duplicate value: "a"`}},
 		{resourceSlices, slice + "allNodes: true, devices: [{name: a, attributes: {x: {version: 1.2}}}]}", []string{`spec.devices[0].attributes[x].version: Invalid value: "1.2": must be a string compatible with semver.org spec 2.0.0`}},

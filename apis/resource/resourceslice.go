@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"context"
 	"maps"
 	"slices"
 
@@ -29,7 +30,9 @@ var resourceSlices = api.Define(api.Resource[slice]{
 			}
 		}
 	},
-	Validate: validateSlice,
+	PrepareCreate: func(_ context.Context, s slice) { dropLists(s) },
+	PrepareUpdate: func(_ context.Context, s, _ slice) { dropLists(s) },
+	Validate:      validateSlice,
 	ValidateUpdate: func(s, old slice) field.ErrorList {
 		path := field.NewPath("spec")
 		errs := check.Immutable(path.Child("pool", "name"), s.Spec.Pool.Name, old.Spec.Pool.Name)
@@ -49,6 +52,12 @@ var resourceSlices = api.Define(api.Resource[slice]{
 	},
 	Indexes: []string{resourcev1.ResourceSliceSelectorNodeName},
 })
+
+func dropLists(s slice) {
+	for i := range s.Spec.Devices {
+		withoutLists(s.Spec.Devices[i].Attributes)
+	}
+}
 
 func nodeOf(s slice) string {
 	if s.Spec.NodeName == nil {

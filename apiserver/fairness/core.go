@@ -59,6 +59,7 @@ type ticket struct {
 	started time.Time
 	ready   chan struct{} // closed when a waiting one may go on; nil when it never waited
 	running bool
+	aside   bool // it runs on without seats
 }
 
 // refusal is why a request neither runs nor waits.

@@ -12,6 +12,7 @@ import (
 	"context"
 	"hash/maphash"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,11 +24,18 @@ import (
 	"github.com/proa-dev/proa/apis/flowcontrol"
 )
 
-// Defaults of Config.
+// Defaults of Config. More requests at once than keep the processors and the disk busy only
+// delay each other, and those of nodes; how many there are in all is bounded as upstream.
 const (
-	DefaultSeats = 600
-	DefaultWait  = 15 * time.Second
+	SeatsPerProcessor = 32
+	leastSeats        = 64
+	mostRequests      = 600
+	DefaultWait       = 15 * time.Second
 )
+
+// lasting is after what time a request counts as one that waits for somebody else, a slow
+// client or a webhook, and gives its seats to another, as long as there are not too many such.
+const lasting = 500 * time.Millisecond
 
 // Headers by which a client learns how its request was classified.
 const (
@@ -37,17 +45,22 @@ const (
 
 // Config of a Fairness.
 type Config struct {
-	Seats int           // requests that run at once, in all; default DefaultSeats
-	Wait  time.Duration // the longest that a request waits; default DefaultWait
+	Seats int // what runs at once, in all; default by processors
+	// Lasting is how many requests may run beside those in the seats because they take long;
+	// default, if Seats is not given either, the rest of what upstream lets run.
+	Lasting int
+	Wait    time.Duration // the longest that a request waits; default DefaultWait
 }
 
 // Fairness admits requests; safe for concurrent use. It begins with what every cluster has.
 type Fairness struct {
-	wait time.Duration
-	seed maphash.Seed
-	plan atomic.Pointer[plan]
+	wait   time.Duration
+	seed   maphash.Seed
+	asides bool // requests that last are set aside
+	plan   atomic.Pointer[plan]
 
 	mu      sync.Mutex
+	lasting int // how many more requests may be set aside
 	core    *core
 	counted map[string]*counters // by schema
 }
@@ -75,12 +88,13 @@ func (c *counters) waited(d time.Duration) {
 // New makes one.
 func New(cfg Config) *Fairness {
 	if cfg.Seats <= 0 {
-		cfg.Seats = DefaultSeats
+		cfg.Seats = min(max(SeatsPerProcessor*runtime.GOMAXPROCS(0), leastSeats), mostRequests)
+		cfg.Lasting = max(cfg.Lasting, mostRequests-cfg.Seats)
 	}
 	if cfg.Wait <= 0 {
 		cfg.Wait = DefaultWait
 	}
-	f := &Fairness{wait: cfg.Wait, seed: maphash.MakeSeed(), core: newCore(cfg.Seats), counted: map[string]*counters{}}
+	f := &Fairness{wait: cfg.Wait, lasting: cfg.Lasting, asides: cfg.Lasting > 0, seed: maphash.MakeSeed(), core: newCore(cfg.Seats), counted: map[string]*counters{}}
 	p, _ := compile(append(flowcontrol.MandatorySchemas(), flowcontrol.SuggestedSchemas()...),
 		append(flowcontrol.MandatoryLevels(), flowcontrol.SuggestedLevels()...), cfg.Seats)
 	f.use(p)
@@ -110,8 +124,9 @@ func (f *Fairness) use(p *plan) {
 
 // Place is where an admitted request runs.
 type Place struct {
-	f *Fairness
-	t *ticket
+	f     *Fairness
+	t     *ticket
+	timer *time.Timer // sets it aside; nil: it takes no seat that others may have
 }
 
 // Leave gives the place back; a second call does nothing.
@@ -121,9 +136,36 @@ func (p *Place) Leave() {
 	}
 	f, t := p.f, p.t
 	p.t = nil
+	if p.timer != nil {
+		p.timer.Stop()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if t.aside {
+		f.lasting++
+		return
+	}
 	f.core.finish(t, time.Now())
+}
+
+// place is that of a request which runs now.
+func (f *Fairness) place(t *ticket, exempt bool) Place {
+	p := Place{f: f, t: t}
+	if !exempt && f.asides {
+		p.timer = time.AfterFunc(lasting, func() { f.setAside(t) })
+	}
+	return p
+}
+
+// setAside gives a request's seats to others although it still runs.
+func (f *Fairness) setAside(t *ticket) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t.running && f.lasting > 0 {
+		f.lasting--
+		t.aside = true
+		f.core.finish(t, time.Now())
+	}
 }
 
 // Admit finds a place for a request that needs so many seats, waiting if it must. It sets
@@ -147,7 +189,7 @@ func (f *Fairness) Admit(ctx context.Context, a *access.Attributes, seats int, h
 	}
 	h[SchemaHeader], h[LevelHeader] = s.uid, l.plan.uid
 	t, why := f.core.arrive(l, hash, max(seats, 1), now)
-	waits := t != nil && !t.running
+	waits, exempt := t != nil && !t.running, l.plan.exempt
 	f.mu.Unlock()
 	switch {
 	case t == nil && why == queueFull:
@@ -166,7 +208,7 @@ func (f *Fairness) Admit(ctx context.Context, a *access.Attributes, seats int, h
 		s.counters.waits[0].Add(1)
 	}
 	s.counters.dispatched.Add(1)
-	return Place{f, t}, nil
+	return f.place(t, exempt), nil
 }
 
 // await waits for a place.

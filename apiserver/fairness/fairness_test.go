@@ -237,3 +237,36 @@ func BenchmarkAdmitParallel(b *testing.B) {
 		}
 	})
 }
+
+// TestLasting: requests that wait for others, a webhook or a slow client, hold up nobody for
+// long, and are bounded nevertheless.
+func TestLasting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New(Config{Seats: 1, Lasting: 2, Wait: 3 * time.Second})
+		ask := &access.Attributes{User: &api.User{Name: "a", Groups: []string{"system:authenticated"}}, Verb: "get", Resource: true, Plural: "pods"}
+		var places []Place
+		for i := range 3 {
+			start := time.Now()
+			p, err := f.Admit(t.Context(), ask, 1, http.Header{})
+			if want := time.Duration(min(i, 1)) * lasting; err != nil || time.Since(start) != want {
+				t.Fatalf("request %d: %v after %v, want %v", i, err, time.Since(start), want)
+			}
+			places = append(places, p)
+		}
+		if _, err := f.Admit(t.Context(), ask, 1, http.Header{}); err == nil {
+			t.Fatal("a fourth request runs")
+		}
+		for i := range places {
+			places[i].Leave()
+			places[i].Leave()
+		}
+		p, err := f.Admit(t.Context(), ask, 1, http.Header{})
+		if err != nil || f.lasting != 2 {
+			t.Fatalf("%v; %d may be set aside, want 2", err, f.lasting)
+		}
+		p.Leave()
+		if l := f.core.byName["global-default"]; l.used != 0 || l.running != 0 {
+			t.Fatalf("not all was given back: %d seats, %d requests", l.used, l.running)
+		}
+	})
+}

@@ -1,9 +1,11 @@
 // Package gather saves system calls on connections that many small answers share.
 //
-// The one idea: a quiet connection sends at once; on a busy one what is written within a
-// millisecond of the last sending waits for the rest of that millisecond and goes out
-// together. HTTP/2 flushes each frame of each stream, so that a connection with fifty
-// watches would otherwise make fifty TLS records and system calls for every event.
+// The one idea: what ends an answer goes out at once, together with what was written before
+// it; of answers that go on (watches), a quiet connection sends at once, and on a busy one what
+// is written within a millisecond of the last sending waits for the rest of that millisecond.
+// HTTP/2 flushes each frame of each stream, so that an answer would otherwise make a TLS record
+// and a system call for its header and another for its body, and a connection with fifty
+// watches fifty for every event.
 //
 // Used by cluster for the API's port, between HTTP/2 and TLS.
 package gather
@@ -40,6 +42,7 @@ type conn struct {
 	net.Conn
 	mu      sync.Mutex
 	waiting []byte
+	frames  frames
 	sent    time.Time // the last time that bytes were handed to the kernel
 	armed   bool      // the timer runs
 	timer   *time.Timer
@@ -54,23 +57,28 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
 	}
+	ends, goes := c.frames.read(p)
+	if len(c.waiting)+len(p) > limit {
+		if err := c.send(); err != nil {
+			return 0, err
+		}
+	}
 	rest := window - time.Since(c.sent)
-	if !c.armed && (rest <= 0 || len(p) >= large) {
+	now := ends || len(p) >= large || goes && rest <= 0
+	if now && len(c.waiting) == 0 {
 		n, err := c.Conn.Write(p)
 		c.sent, c.err = time.Now(), err
 		return n, err
 	}
-	if len(p) >= large || len(c.waiting)+len(p) > limit {
+	c.waiting = append(c.waiting, p...)
+	if now {
 		if err := c.send(); err != nil {
 			return 0, err
 		}
-		n, err := c.Conn.Write(p)
-		c.err = err
-		return n, err
+		return len(p), nil
 	}
-	c.waiting = append(c.waiting, p...)
 	if !c.armed {
-		c.arm(rest)
+		c.arm(max(rest, window/2))
 	}
 	return len(p), nil
 }
@@ -96,6 +104,9 @@ func (c *conn) due() {
 func (c *conn) send() error {
 	if len(c.waiting) == 0 || c.err != nil {
 		return c.err
+	}
+	if c.armed {
+		c.armed = !c.timer.Stop()
 	}
 	_, c.err = c.Conn.Write(c.waiting)
 	c.sent = time.Now()

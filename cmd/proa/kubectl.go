@@ -21,22 +21,15 @@ func newKubectl(c *common) *cobra.Command {
 		Long: `kubectl 1.37, built in. Without --kubeconfig or KUBECONFIG it finds the cluster of this
 machine by itself. For a cluster with another name: PROA_NAME=x proa kubectl ...`,
 		DisableFlagParsing: true,
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			defer func() {
-				if v := recover(); v != nil {
-					code, ours := v.(exitCode)
-					if !ours {
-						panic(v)
-					}
-					err = code
-				}
-			}()
-			// kubectl ends the process on errors; leave that to main.
+		RunE: func(cmd *cobra.Command, args []string) error {
+			// kubectl ends the process on errors, also from goroutines of its own (cp), which no
+			// panic would lead back to main.
 			cmdutil.BehaviorOnFatal(func(message string, code int) {
 				if message = strings.TrimRight(message, "\n"); message != "" {
 					fmt.Fprintln(os.Stderr, message)
 				}
-				panic(exitCode(code))
+				logs.FlushLogs()
+				os.Exit(code)
 			})
 			if err := c.findKubeconfig(); err != nil {
 				return err

@@ -35,8 +35,31 @@ func (r *run) check(head int64) {
 			told[n.got.Revision] = n
 		}
 	}
+	r.checkOrigins(log, head)
 	r.checkLists(log)
 	r.notes = nil
+}
+
+// checkOrigins: a client wrote what is in the log, once, and was not told otherwise.
+func (r *run) checkOrigins(log []change, head int64) {
+	written := map[string]string{}
+	for i := range r.notes {
+		if n := &r.notes[i]; n.err == nil && (n.what == "create" || n.what == "update") {
+			written[n.value] = n.key
+		}
+	}
+	for i := range log {
+		o := &log[i].object
+		if log[i].gone || log[i].revision <= r.checked {
+			continue
+		}
+		if written[o.Value] != o.key() && r.maybe[o.Value] != o.key() {
+			r.fail("nobody wrote %+v, or it was written before", *o)
+		}
+		delete(written, o.Value)
+		delete(r.maybe, o.Value)
+	}
+	r.checked = head
 }
 
 // checkWrite: an acknowledged write is in the log as it was told, upon what it demanded.

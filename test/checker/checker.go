@@ -28,6 +28,7 @@ var (
 	ErrNotFound = errors.New("there is no such object")
 	ErrGone     = errors.New("the revision is gone")
 	ErrEnded    = errors.New("the watch has ended") // and may be resumed
+	ErrUnknown  = errors.New("no answer came")      // and what was asked for was done, or was not
 )
 
 // Object is what is written and seen; Value is unique for each write.
@@ -88,6 +89,8 @@ type Config struct {
 	Head                       func() int64                                    // a revision that everything acknowledged is part of
 	Forget                     func(ctx context.Context, revision int64) error // compacts; nil: never
 	Again                      func() (Target, *clientv3.Client)               // restarts between rounds; nil: never
+	Restart                    func(rnd *rand.Rand) error                      // of the server, while it is used; nil: never
+	Every                      time.Duration                                   // about so often it is restarted
 	Kept                       int64                                           // at least so many revisions can be watched from
 	Seed                       uint64
 	Rounds, Writes             int // writes of each round
@@ -97,12 +100,12 @@ type Config struct {
 
 // Result counts what was done and held.
 type Result struct {
-	Writes, Refused, Reads, Lists, Events, Resumed, Gone, Bookmarks atomic.Int64
+	Writes, Refused, Reads, Lists, Events, Resumed, Gone, Bookmarks, Unknown, Restarts atomic.Int64
 }
 
 func (r *Result) String() string {
-	return fmt.Sprintf("%d writes, %d refused, %d reads, %d lists, %d events, %d watches resumed, %d gone, %d bookmarks",
-		r.Writes.Load(), r.Refused.Load(), r.Reads.Load(), r.Lists.Load(), r.Events.Load(), r.Resumed.Load(), r.Gone.Load(), r.Bookmarks.Load())
+	return fmt.Sprintf("%d writes, %d refused, %d reads, %d lists, %d events, %d watches resumed, %d gone, %d bookmarks, %d restarts, %d without an answer",
+		r.Writes.Load(), r.Refused.Load(), r.Reads.Load(), r.Lists.Load(), r.Events.Load(), r.Resumed.Load(), r.Gone.Load(), r.Bookmarks.Load(), r.Restarts.Load(), r.Unknown.Load())
 }
 
 var (
@@ -121,14 +124,16 @@ type run struct {
 	mu      sync.Mutex
 	wrong   []error
 	notes   []note
-	last    map[string]int64 // newest revision of a key that somebody saw
+	last    map[string]int64  // newest revision of a key that somebody saw
+	maybe   map[string]string // keys of values that may come to be, from writes without an answer
+	checked int64             // changes up to it were checked
 	watches []*watching
 }
 
 // Run gives what it did, and all that was wrong.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
-	r := &run{cfg: cfg, last: map[string]int64{}}
 	start := cfg.Head()
+	r := &run{cfg: cfg, last: map[string]int64{}, maybe: map[string]string{}, checked: start}
 	r.acked.Store(start)
 	r.truth = newTruth(&r.cfg, start)
 	for i := range cfg.Watchers {
@@ -161,7 +166,9 @@ func (r *run) round(ctx context.Context, seed uint64) error {
 	for i := range r.cfg.Writers {
 		writers.Go(func() {
 			for rnd := random(i); left.Add(-1) >= 0 && ctx.Err() == nil; {
-				r.write(ctx, rnd)
+				if !r.write(ctx, rnd) {
+					left.Add(1)
+				}
 			}
 		})
 	}
@@ -179,7 +186,14 @@ func (r *run) round(ctx context.Context, seed uint64) error {
 	if r.cfg.Forget != nil {
 		others.Go(func() { r.forget(active, random(3000)) })
 	}
+	upset, calm := context.WithCancel(ctx)
+	var restarts sync.WaitGroup
+	if r.cfg.Restart != nil {
+		restarts.Go(func() { r.restart(upset, random(4000)) })
+	}
 	writers.Wait()
+	calm()
+	restarts.Wait()
 	head := r.cfg.Head()
 	err := r.truth.reach(ctx, head, 10*time.Second)
 	quiet()
@@ -195,6 +209,32 @@ func (r *run) round(ctx context.Context, seed uint64) error {
 	return ctx.Err()
 }
 
+// restart does so now and then, and leaves the server running.
+func (r *run) restart(ctx context.Context, rnd *rand.Rand) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(r.cfg.Every/2 + time.Duration(rnd.Int64N(int64(r.cfg.Every)))):
+		}
+		r.result.Restarts.Add(1)
+		if err := r.cfg.Restart(rnd); err != nil {
+			r.fail("restart: %v", err)
+			return
+		}
+	}
+}
+
+// unknown says that nothing follows from an error, and waits for the server to come back.
+func (r *run) unknown(err error) bool {
+	if !errors.Is(err, ErrUnknown) {
+		return false
+	}
+	r.result.Unknown.Add(1)
+	time.Sleep(5 * time.Millisecond)
+	return true
+}
+
 // forget compacts now and then, never what the truth has not seen.
 func (r *run) forget(ctx context.Context, rnd *rand.Rand) {
 	for {
@@ -208,7 +248,7 @@ func (r *run) forget(ctx context.Context, rnd *rand.Rand) {
 			continue
 		}
 		r.gone.Store(to)
-		if err := r.cfg.Forget(ctx, to); err != nil && ctx.Err() == nil {
+		if err := r.cfg.Forget(ctx, to); err != nil && ctx.Err() == nil && !r.unknown(err) {
 			r.fail("compact to %d: %v", to, err)
 		}
 	}

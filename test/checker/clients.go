@@ -11,8 +11,9 @@ import (
 type note struct {
 	what     string
 	key      string
-	at       int64 // the revision that was asked for
-	lo, hi   int64 // the answer is from between: acknowledged before, there after
+	value    string // that was to be written
+	at       int64  // the revision that was asked for
+	lo, hi   int64  // the answer is from between: acknowledged before, there after
 	got      Object
 	selected Selection
 	list     []Object
@@ -52,12 +53,13 @@ func (r *run) any(rnd *rand.Rand) Object {
 	}
 }
 
-func (r *run) write(ctx context.Context, rnd *rand.Rand) {
+// write says whether there was an answer.
+func (r *run) write(ctx context.Context, rnd *rand.Rand) bool {
 	o, t := r.any(rnd), r.cfg.Target
 	r.mu.Lock()
 	at := r.last[o.key()]
 	r.mu.Unlock()
-	n := note{key: o.key(), lo: r.acked.Load()}
+	n := note{key: o.key(), value: o.Value, lo: r.acked.Load()}
 	switch what := rnd.IntN(10); {
 	case what < 3 || at == 0:
 		n.what = "create"
@@ -75,6 +77,14 @@ func (r *run) write(ctx context.Context, rnd *rand.Rand) {
 		n.what = "delete"
 		n.err = t.Delete(ctx, o.Namespace, o.Name, 0)
 	}
+	if r.unknown(n.err) {
+		if n.what != "delete" {
+			r.mu.Lock()
+			r.maybe[o.Value] = o.key()
+			r.mu.Unlock()
+		}
+		return false
+	}
 	if n.err == nil {
 		r.result.Writes.Add(1)
 		if n.what != "delete" && (n.got.Value != o.Value || n.got.Color != o.Color) {
@@ -84,6 +94,7 @@ func (r *run) write(ctx context.Context, rnd *rand.Rand) {
 		r.result.Refused.Add(1)
 	}
 	r.note(n)
+	return true
 }
 
 func (r *run) read(ctx context.Context, rnd *rand.Rand) {
@@ -98,11 +109,17 @@ func (r *run) read(ctx context.Context, rnd *rand.Rand) {
 		if errors.Is(n.err, ErrGone) && max(n.at, n.got.Revision) < r.gone.Load() {
 			return
 		}
+		if r.unknown(n.err) {
+			return
+		}
 		r.result.Lists.Add(1)
 	default:
 		o := r.any(rnd)
 		n.what, n.key = "get", o.key()
 		n.got, n.err = r.cfg.Target.Get(ctx, o.Namespace, o.Name)
+		if r.unknown(n.err) {
+			return
+		}
 		r.result.Reads.Add(1)
 	}
 	r.note(n)

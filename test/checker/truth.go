@@ -37,21 +37,33 @@ func newTruth(cfg *Config, start int64) *truth {
 
 // follow reads on until ctx ends; what it gives is closed then.
 func (t *truth) follow(ctx context.Context) <-chan struct{} {
-	events := t.cfg.Etcd.Watch(clientv3.WithRequireLeader(ctx), t.cfg.Prefix, clientv3.WithPrefix(), clientv3.WithRev(t.seen()+1))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for answer := range events {
-			t.take(ctx, answer)
+		for ctx.Err() == nil && t.failed() == nil { // again when etcd was restarted
+			events := t.cfg.Etcd.Watch(clientv3.WithRequireLeader(ctx), t.cfg.Prefix, clientv3.WithPrefix(), clientv3.WithRev(t.seen()+1))
+			for answer := range events {
+				t.take(ctx, answer)
+			}
+			time.Sleep(time.Millisecond)
 		}
 	}()
 	return done
+}
+
+func (t *truth) failed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
 }
 
 func (t *truth) take(ctx context.Context, answer clientv3.WatchResponse) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	err := answer.Err()
+	if t.cfg.Restart != nil && answer.CompactRevision == 0 {
+		err = nil
+	}
 	for _, e := range answer.Events {
 		if err == nil {
 			err = t.add(e)

@@ -113,8 +113,11 @@ func (w *watching) stop() {
 
 // open begins after what was seen, or, when that is gone, with what a list tells.
 func (w *watching) open(ctx context.Context) bool {
-	w.past = append(w.past, w.seen)
 	stream, err := w.r.cfg.Target.Watch(ctx, w.wants, w.seen)
+	if w.r.unknown(err) {
+		return true
+	}
+	w.past = append(w.past, w.seen)
 	if err == nil {
 		w.stream = stream
 		return true
@@ -134,6 +137,9 @@ func (w *watching) relist(ctx context.Context) bool {
 	}
 	n := note{what: "list", selected: w.wants, lo: w.r.acked.Load()}
 	n.list, n.got.Revision, n.err = w.r.cfg.Target.List(ctx, n.selected, 0, 1000)
+	if w.r.unknown(n.err) {
+		return true
+	}
 	w.r.note(n)
 	w.past = nil
 	w.since, w.seen, w.events = n.got.Revision, n.got.Revision, nil

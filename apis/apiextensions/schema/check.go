@@ -36,15 +36,16 @@ func Check(p *Props, path *field.Path, o Options) field.ErrorList {
 		errs = append(errs, field.Forbidden(path.Child("nullable"), "nullable cannot be true at the root"))
 	}
 	odd := structural(p, atRoot, path)
-	errs = append(append(errs, odd...), keywords(p, path, place{root: true})...)
-	if len(errs) > 0 {
-		return errs
-	}
+	errs = append(errs, odd...)
+	wrong := keywords(p, path, place{root: true})
 	s, err := New(p)
-	if err != nil {
+	if err != nil && len(errs)+len(wrong) == 0 {
 		return append(errs, field.Invalid(path, "", err.Error()))
 	}
-	if errs = s.defaults(path, true, false); len(errs) > 0 {
+	if err == nil && len(odd) == 0 {
+		errs = append(errs, s.defaults(path, true, false)...)
+	}
+	if errs = append(errs, wrong...); len(errs) > 0 {
 		return errs
 	}
 	if !s.anyRule {

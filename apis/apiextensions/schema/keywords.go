@@ -10,7 +10,7 @@ import (
 
 func sortedProps(m map[string]Props) []string { return slices.Sorted(maps.Keys(m)) }
 
-var jsonTypes = []string{"array", "boolean", "integer", "null", "number", "object", "string"}
+var jsonTypes = []string{"array", "boolean", "integer", "number", "object", "string"}
 
 // place is what matters about where a part of a schema is.
 type place struct {

@@ -57,6 +57,12 @@ type Schema struct {
 	rooted   sync.Once
 }
 
+// HasDefaults says whether a schema sets any.
+func HasDefaults(p *Props) bool {
+	s, err := New(p)
+	return err == nil && s != nil && s.anyDefault
+}
+
 // New compiles a schema. What is not a valid schema is an error, but a schema need not be
 // structural: see Check.
 func New(props *Props) (*Schema, error) {
