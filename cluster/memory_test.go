@@ -39,7 +39,7 @@ func TestPacerFollowsTheHeap(t *testing.T) {
 	follows := func(what string, ok func(percent int) bool) {
 		t.Helper()
 		eventually(t, 20*time.Second, what, func() bool {
-			runtime.GC() // cleanups run beside
+			runtime.GC()      // cleanups run beside
 			metrics.Read(now) // setting it to see it would undo what the pacer sets meanwhile
 			return ok(int(now[0].Value.Uint64()))
 		})

@@ -34,11 +34,15 @@ func TestIdle(t *testing.T) {
 	const span = 3 * time.Second
 	openPods(t, Config{})
 	time.Sleep(time.Second / 2) // etcd's own start
-	before := switches(t)
-	time.Sleep(span)
-	rate := float64(switches(t)-before) / span.Seconds()
-	t.Logf("%.0f wake-ups/s", rate)
-	if rate > 100 {
-		t.Errorf("%.0f wake-ups/s", rate)
+	rate := 0.0
+	for range 4 { // a busy machine wakes more threads than one that sleeps; a store that polls does so each time
+		before := switches(t)
+		time.Sleep(span)
+		rate = float64(switches(t)-before) / span.Seconds()
+		t.Logf("%.0f wake-ups/s", rate)
+		if rate <= 100 {
+			return
+		}
 	}
+	t.Errorf("%.0f wake-ups/s", rate)
 }
