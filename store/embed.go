@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,9 @@ type member struct {
 	failed chan struct{}
 }
 
+// starting has members of one process start one after another, see replayed.
+var starting sync.Mutex
+
 // startMember gives an etcd that has elected itself.
 func startMember(ctx context.Context, whole Config, log *slog.Logger) (*member, error) {
 	dir := whole.Dir
@@ -70,6 +74,8 @@ func startMember(ctx context.Context, whole Config, log *slog.Logger) (*member, 
 	cfg.SnapshotCatchUpEntries = catchUp
 	cfg.MaxRequestBytes = embed.DefaultMaxRequestBytes
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&bridge{log: log}, zap.WithFatalHook(m)))
+	starting.Lock()
+	defer starting.Unlock()
 	if m.etcd, err = embed.StartEtcd(cfg); err != nil {
 		return nil, fmt.Errorf("start etcd in %s: %w", dir, err)
 	}
@@ -110,8 +116,8 @@ func (m *member) elect(ctx context.Context) error {
 
 // replayed tells whether raft has handed out its whole log. Asked to elect itself before,
 // it looks for changes of membership in entries that etcd may have dropped already, and
-// panics. etcd publishes no more than the status of the member started last, which is the
-// only one outside of tests.
+// panics. etcd publishes no more than the status of the member started last, which is
+// the only one outside of tests.
 func replayed() bool {
 	published, ok := expvar.Get("raft.status").(expvar.Func)
 	if !ok {
