@@ -17,7 +17,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/internal/clockstep"
@@ -28,7 +27,7 @@ import (
 // RunAgent joins a server with a token, or with the certificate of a former join, and
 // runs a node until ctx ends.
 func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Progress) error {
-	klog.SetSlogLogger(log.With("part", "library"))
+	logLibraries(log)
 	if err := cfg.Node.complete(cfg.Place); err != nil {
 		return err
 	}

@@ -11,8 +11,6 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 
-	"k8s.io/klog/v2"
-
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/pki"
 	"github.com/proa-dev/proa/store/source"
@@ -21,7 +19,7 @@ import (
 // RunServer runs a control plane and, if asked, a node, until ctx ends. It returns early
 // with an error when it cannot start or a part that all depends on fails.
 func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *Progress) error {
-	klog.SetSlogLogger(log.With("part", "library"))
+	logLibraries(log)
 	if err := cfg.complete(); err != nil {
 		return err
 	}

@@ -115,11 +115,11 @@ func (s *site) dump() {
 		s.t.Log("the cluster is not there any more:", err)
 		return
 	}
-	for _, state := range [][]string{{"get", "pods,nodes", "-A", "-o", "wide"}, {"get", "events", "-A"}} {
+	for _, state := range [][]string{{"get", "pods,nodes", "-A", "-o", "wide"}, {"get", "events", "-A", "--sort-by=.lastTimestamp"}} {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		out, err := s.command(ctx, s.kubectls["proa kubectl"], state...).CombinedOutput()
 		cancel()
-		s.t.Logf("%v (%v)\n%s", state, err, tail(string(out), 40))
+		s.t.Logf("%v (%v)\n%s", state, err, tail(string(out), 16))
 	}
 	logs, err := filepath.Glob(filepath.Join(s.dir, "data", s.name, "log", "*.log"))
 	if err != nil {
@@ -127,7 +127,7 @@ func (s *site) dump() {
 	}
 	for _, path := range logs {
 		data, err := os.ReadFile(path)
-		s.t.Logf("%s (%v)\n%s", path, err, tail(string(data), 30))
+		s.t.Logf("%s (%v)\n%s", path, err, tail(string(data), 8))
 	}
 }
 

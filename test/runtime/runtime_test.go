@@ -273,7 +273,8 @@ func (n *node) pid(t testing.TB) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pid, err := strconv.Atoi(string(text))
+	number, _, _ := strings.Cut(string(text), " ") // the rest says when it began
+	pid, err := strconv.Atoi(number)
 	if err != nil {
 		t.Fatal(err)
 	}
