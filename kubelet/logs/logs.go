@@ -63,7 +63,8 @@ func (r *Reader) Run(ctx context.Context) error { return r.watch.run(ctx) }
 const (
 	bufferSize = 64 << 10
 	// askFirst and askMost are how soon and how rarely a follower asks whether the container
-	// has ended: soon after a file was closed, rarely as a net below the kernel's events.
+	// has ended: soon at first and after a file was closed, rarely as a net below the kernel's
+	// events. Before the first look the file may have been closed already.
 	askFirst = 20 * time.Millisecond
 	askMost  = 10 * time.Second
 )
@@ -216,7 +217,7 @@ func (t *tail) finish() error {
 }
 
 func (t *tail) follow(ctx context.Context, changed *signal) error {
-	lines, wait := t.filter.o.Tail, askMost
+	lines, wait := t.filter.o.Tail, askFirst
 	for {
 		if t.file == nil {
 			if err := t.open(lines); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -94,6 +94,22 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// A log whose writer was done before the reading began is followed no longer than the
+// container is said to run.
+func TestFollowDone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	write(t, path, sample)
+	begun := time.Now()
+	ended := func(context.Context) bool { return time.Since(begun) > 50*time.Millisecond }
+	var out bytes.Buffer
+	if err := reader(t).Read(t.Context(), path, Options{Follow: true, Tail: 1, Ended: ended}, &out); err != nil || out.String() != "ee\n" {
+		t.Fatalf("%q, %v", out.String(), err)
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("followed for %s", took)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(sample), int64(0))
 	f.Add([]byte(`{"log":"x\n","stream":"stdout","time":"2026-01-01T00:00:01Z"}`), int64(3))

@@ -42,7 +42,7 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) {
 	if options.Follow {
 		options.Ended = func(ctx context.Context) bool { return s.ended(ctx, id) }
 	}
-	if !options.Follow && !runs(containerStatus(p, name), id) && !s.ended(r.Context(), id) {
+	if !options.Follow && hasEnded(containerStatus(p, name), id) && !s.ended(r.Context(), id) {
 		// It has ended, and the runtime has yet to write its last lines.
 		soon, cancel := context.WithTimeout(r.Context(), lastLines)
 		defer cancel()
@@ -113,16 +113,18 @@ func (s *Server) logFile(pod *corev1.Pod, name string, previous bool) (path, id 
 // lastLines is how long the last lines of an ended container are waited for.
 const lastLines = 3 * time.Second
 
-// runs tells whether a status says that the container of that id runs, or has yet to.
-func runs(st *corev1.ContainerStatus, id string) bool {
-	return st == nil || st.State.Terminated == nil && !strings.HasSuffix(terminatedID(&st.LastTerminationState), "://"+id)
-}
-
-func terminatedID(s *corev1.ContainerState) string {
-	if s.Terminated == nil {
-		return ""
+// hasEnded tells whether a status says of the container of that id that it has ended. The
+// runtime itself may say so only some 40 ms later, when it has cleaned up.
+func hasEnded(st *corev1.ContainerStatus, id string) bool {
+	if st == nil {
+		return false
 	}
-	return s.Terminated.ContainerID
+	for _, state := range []corev1.ContainerState{st.State, st.LastTerminationState} {
+		if state.Terminated != nil && strings.HasSuffix(state.Terminated.ContainerID, "://"+id) {
+			return true
+		}
+	}
+	return false
 }
 
 func noLog(pod, name string, st *corev1.ContainerStatus) error {

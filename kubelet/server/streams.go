@@ -73,6 +73,12 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if hasEnded(containerStatus(pod, r.PathValue("container")), id) {
+		// As the runtime says a moment later. Attached now, a client would learn nothing;
+		// refused, it reads the log.
+		writeRuntimeError(w, status.Error(codes.Unknown, "container is in CONTAINER_EXITED state"))
+		return
+	}
 	// The container's own terminal decides: a client cannot know better.
 	if c, found := spec(pod, r.PathValue("container")); found && c.tty {
 		tty, errs = true, false
