@@ -31,5 +31,7 @@ func (h closing) Handle(ctx context.Context, record slog.Record) error {
 	return h.Handler.Handle(ctx, record)
 }
 
-func (h closing) WithAttrs(attrs []slog.Attr) slog.Handler { return closing{h.Handler.WithAttrs(attrs)} }
-func (h closing) WithGroup(name string) slog.Handler       { return closing{h.Handler.WithGroup(name)} }
+func (h closing) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return closing{h.Handler.WithAttrs(attrs)}
+}
+func (h closing) WithGroup(name string) slog.Handler { return closing{h.Handler.WithGroup(name)} }
