@@ -19,6 +19,7 @@ const (
 	connWindow   = 1 << 20   // and of all bodies on a connection
 	firstWindow  = 65535     // of both, before anybody says anything (RFC 9113, 6.9.2)
 	maxWindow    = 1<<31 - 1
+	frameSize    = 16 << 10 // bytes of a frame, before anybody says anything; we never do
 	// linger is how long a connection that ends still takes what is under way, so that the
 	// peer reads why it ended, and its last requests are refused rather than lost.
 	linger = 500 * time.Millisecond
@@ -73,10 +74,11 @@ func newConn(s *server, t *tls.Conn, h http.Handler, base context.Context) *conn
 	c.base = context.WithValue(context.WithValue(base, http.ServerContextKey, s.http), http.LocalAddrContextKey, t.LocalAddr())
 	c.framer = http2.NewFramer(nil, t)
 	c.framer.SetReuseFrames()
+	c.framer.SetMaxReadFrameSize(frameSize)
 	c.block.init(s.cfg.MaxHeader)
 	c.encoder = hpack.NewEncoder(c)
 	c.written.L = &c.mu
-	c.granted, c.window, c.peerWindow, c.peerFrame = firstWindow, firstWindow, firstWindow, 16<<10
+	c.granted, c.window, c.peerWindow, c.peerFrame = firstWindow, firstWindow, firstWindow, frameSize
 	return c
 }
 
