@@ -21,7 +21,6 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 
-	"golang.org/x/net/http2"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/proa-dev/proa/access"
@@ -37,7 +36,7 @@ import (
 	"github.com/proa-dev/proa/apiserver/custom/convert"
 	"github.com/proa-dev/proa/apiserver/discovery"
 	"github.com/proa-dev/proa/apiserver/fairness"
-	"github.com/proa-dev/proa/apiserver/gather"
+	"github.com/proa-dev/proa/apiserver/h2"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
 	"github.com/proa-dev/proa/internal/reload"
@@ -333,23 +332,9 @@ func front(h http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certific
 		},
 		ErrorLog: slog.NewLogLogger(log.With("part", "https").Handler(), slog.LevelDebug),
 	}
-	return srv, gatherAnswers(srv)
-}
-
-// gatherAnswers has HTTP/2 connections that are busy sent in larger pieces.
-func gatherAnswers(srv *http.Server) error {
-	h2 := &http2.Server{MaxConcurrentStreams: maxRequests}
-	if err := http2.ConfigureServer(srv, h2); err != nil {
-		return fmt.Errorf("configure HTTP/2: %w", err)
-	}
-	srv.TLSNextProto[http2.NextProtoTLS] = func(s *http.Server, c *tls.Conn, h http.Handler) {
-		ctx := context.Background()
-		if base, ok := h.(interface{ BaseContext() context.Context }); ok {
-			ctx = base.BaseContext()
-		}
-		h2.ServeConn(gather.TLS(c), &http2.ServeConnOpts{Context: ctx, BaseConfig: s, Handler: h})
-	}
-	return nil
+	return srv, h2.Configure(srv, h2.Config{
+		MaxStreams: maxRequests, MaxHeader: maxHeader, IdleTimeout: idleTime, HeaderTimeout: headerTime, Log: log.With("part", "https"),
+	})
 }
 
 // local is a client's configuration for a component in this process.

@@ -1,0 +1,63 @@
+package h2
+
+import (
+	"net/http"
+	"runtime/debug"
+
+	"golang.org/x/net/http2"
+)
+
+// run runs the handler of a stream and ends its answer.
+func (st *stream) run(h http.Handler) {
+	defer st.c.all.Done()
+	st.deadlines()
+	a := &st.answer
+	returned := false
+	defer func() {
+		if !returned {
+			st.panicked(recover())
+		}
+		a.drop()
+	}()
+	h.ServeHTTP(a, a.req)
+	returned = true
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
+	}
+	st.c.mu.Lock()
+	defer st.c.mu.Unlock()
+	if a.encode(a.keptBytes(), true) != nil {
+		st.reset(http2.ErrCodeInternal, errStreamOver) // unless it ended before
+	}
+	st.leave()
+}
+
+// panicked resets the stream of a handler that did not return.
+func (st *stream) panicked(why any) {
+	c := st.c
+	if why != nil && why != http.ErrAbortHandler { //nolint:errorlint // a panic's value
+		c.srv.cfg.Log.Error("panic serving", "client", c.remote, "path", st.answer.req.URL.Path, "panic", why, "stack", string(debug.Stack()))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st.reset(http2.ErrCodeInternal, errStreamOver)
+	st.leave()
+}
+
+// leave ends a stream whose handler has returned. Its place is free before the peer reads
+// the end of the answer, and could ask for it.
+func (st *stream) leave() {
+	c := st.c
+	st.left = true
+	switch {
+	case st.err != nil: // it ended before
+		c.orphans--
+	case st.ended:
+		st.end(errStreamOver)
+		c.remember(st.id, false)
+	default: // nobody reads the rest of the body
+		st.reset(http2.ErrCodeNo, errStreamOver)
+	}
+	st.dropBody(http.ErrBodyReadAfterClose)
+	c.now(st)
+}
