@@ -230,6 +230,9 @@ func (r *request) scopeWrong() bool {
 
 // operate performs the verb.
 func (r *request) operate() error {
+	if r.kind.Computed != nil {
+		return r.computed()
+	}
 	if r.kind.Virtual != nil {
 		if r.verb != "create" || r.name != "" {
 			return r.notAllowed()

@@ -69,6 +69,7 @@ type controlPlane struct {
 	aggregator *aggregate.Aggregator
 	fairness   *fairness.Fairness
 	started    chan struct{} // closed when what every cluster has is there
+	running    atomic.Pointer[Group]
 	toBackends *pki.Renewing
 	admin      *pki.Renewing                // in the administrator's kubeconfig
 	kubelet    atomic.Pointer[pki.Renewing] // of the node in this process; nil: there is none
@@ -195,7 +196,7 @@ func (c *controlPlane) assemble() error {
 	if err != nil {
 		return err
 	}
-	env.Writer = c.server.Writer()
+	env.Writer, env.Components = c.server.Writer(), c.components()
 	c.custom, err = custom.New(custom.Config{Store: c.store, Catalog: list, Env: env, Resolve: convert.Endpoints(reader), Log: c.log})
 	if err != nil {
 		return err

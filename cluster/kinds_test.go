@@ -28,9 +28,7 @@ type entry struct {
 }
 
 // apart are groups and resources (group/resource) that differ on purpose, with the reason.
-var apart = map[string]string{
-	"/componentstatuses": "deprecated since 1.19: it asks components that have no such port here",
-}
+var apart = map[string]string{}
 
 // testdata/discovery.json is the published discovery of Kubernetes 1.37 without what is
 // off by default (alpha and beta versions).

@@ -116,7 +116,7 @@ func (v version) hash() string {
 	h := sha256.New()
 	fmt.Fprintln(h, program(), v.GroupVersion)
 	for _, k := range v.kinds {
-		fmt.Fprintln(h, k.Kind, k.Resource.Resource, k.Namespaced, k.HasStatus, k.Scale != nil, k.Virtual != nil,
+		fmt.Fprintln(h, k.Kind, k.Resource.Resource, k.Namespaced, k.HasStatus, k.Scale != nil, k.Virtual != nil, k.Computed != nil,
 			api.AnswersDeleted(k.GroupResource()))
 		if custom(k) {
 			fmt.Fprintln(h, k.ListKind().Kind, slices.Sorted(maps.Keys(k.Fields)))

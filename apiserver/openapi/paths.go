@@ -174,6 +174,10 @@ func ref(name string) *spec.Schema { return spec.RefSchema("#/definitions/" + na
 // kind describes all operations on a kind.
 func (p *paths) kind(k *api.Kind) {
 	r := newResourcePaths(p, k)
+	if k.Computed != nil {
+		r.reads()
+		return
+	}
 	if k.Virtual != nil {
 		p.add(r.collection, slices.Concat(r.scope, prettyOnly), r.create(r.scoped, k.GroupVersionKind, r.object))
 		return
