@@ -52,8 +52,17 @@ func (r *request) list() error {
 		return r.tablePage(p)
 	case r.out.as != "":
 		return r.partialPage(p)
-	case r.out.media == typeProtobuf:
+	}
+	return r.objectPage(p)
+}
+
+// objectPage answers with the objects themselves.
+func (r *request) objectPage(p *page) error {
+	switch r.out.media {
+	case typeProtobuf:
 		return r.protobufPage(p)
+	case typeCBOR:
+		return r.cborPage(p)
 	}
 	return r.jsonPage(p)
 }

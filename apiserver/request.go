@@ -208,12 +208,17 @@ func (r *request) dispatch() {
 		return
 	}
 	var err error
-	if r.out, err = negotiate(r.r.Header.Get("Accept"), r.verb == "watch", r.kind.hasProtobuf()); err == nil {
+	if r.out, err = r.offer().choose(r.r.Header.Get("Accept")); err == nil {
 		err = r.operate()
 	}
 	if err != nil {
 		r.fail(err)
 	}
+}
+
+// offer is what this request can be answered with.
+func (r *request) offer() offer {
+	return offer{watch: r.verb == "watch", protobuf: r.kind.hasProtobuf(), cbor: r.s.cfg.CBOR}
 }
 
 // scopeWrong: a namespaced kind needs a namespace for all but lists, a cluster-scoped one
@@ -238,7 +243,7 @@ func (r *request) operate() error {
 			return r.notAllowed()
 		}
 		if r.out.as != "" { // it has no metadata, and a table shows objects
-			return notAcceptable()
+			return r.offer().notAcceptable()
 		}
 		return r.act(r.kind.Virtual)
 	}

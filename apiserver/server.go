@@ -62,6 +62,7 @@ type Config struct {
 	Open          map[string]http.Handler // paths that need no identity ("/cacerts")
 	Metrics       []prometheus.Collector  // further ones of /metrics
 	Version       version.Info
+	CBOR          bool    // clients may speak it too
 	Ready         []Check // of /readyz, beside those of the server itself
 	// Started is closed once what every cluster has is there; until then the server is neither
 	// healthy nor ready. nil: it is.

@@ -54,7 +54,7 @@ func (r *request) tableBytes(items []*store.Item, columns bool, revision string)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(t)
+	return objectBytes(&choice{media: r.out.media}, t)
 }
 
 func (r *request) columns(named bool) []metav1.TableColumnDefinition {
