@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/store"
 )
 
 // cborStart is the tag that opens each item which is an answer or an event, so that it is known as CBOR.
@@ -21,6 +22,24 @@ var cborStart = []byte{0xd9, 0xd9, 0xf7}
 func encodeCBOR(obj runtime.Object) ([]byte, error) {
 	raw, err := cborItem(obj)
 	return append(cborStart[:len(cborStart):len(cborStart)], raw...), err
+}
+
+// cborBytes is an item as an answer, kept with it unless its kind is defined while the server runs.
+func (r *request) cborBytes(item *store.Item) ([]byte, error) {
+	k := r.kind
+	if k.Custom == nil {
+		return item.Encoded(k.slot.cbor, func(obj api.Object) ([]byte, error) {
+			if k.FromStored != nil {
+				obj = k.FromStored(obj)
+			}
+			return encodeCBOR(obj)
+		})
+	}
+	obj, err := r.view(item)
+	if err != nil {
+		return nil, err
+	}
+	return encodeCBOR(obj)
 }
 
 // cborItem is an object as a part of something.

@@ -250,3 +250,22 @@ func TestCBORIsOff(t *testing.T) {
 		t.Errorf("%d %s", a.code, a.body)
 	}
 }
+
+// Weights count, and what names no type comes last.
+func TestAcceptWeights(t *testing.T) {
+	h := newHouse(t)
+	for accept, want := range map[string]string{
+		"application/yaml;q=0.5,application/json":                            "application/json",
+		"application/json; q=0.5, application/yaml":                          "application/yaml",
+		"*/*,application/yaml":                                               "application/yaml",
+		"application/*;q=0.9,*/*;q=0.8":                                      "application/json",
+		"text/html,application/vnd.kubernetes.protobuf;q=0.1":                "application/vnd.kubernetes.protobuf",
+		"application/vnd.kubernetes.protobuf,application/json,*/*":           "application/vnd.kubernetes.protobuf",
+		"application/yaml;q=x,application/json;as=Table;v=v1;g=meta.k8s.io":  "application/yaml",
+		"text/html, application/xhtml+xml, application/xml;q=0.9, */*;q=0.8": "application/json",
+	} {
+		if a := h.do("GET", "/api/v1/namespaces/default", "", "Accept", accept); a.header.Get("Content-Type") != want {
+			t.Errorf("%s: %s", accept, a.header.Get("Content-Type"))
+		}
+	}
+}

@@ -28,11 +28,7 @@ func (r *request) itemBytes(item *store.Item) ([]byte, error) {
 	case r.out.media == typeProtobuf:
 		return item.Encoded(k.slot.protobuf, func(obj api.Object) ([]byte, error) { return encodeProtobuf(k.FromStored(obj)) })
 	case r.out.media == typeCBOR:
-		obj, err := r.view(item)
-		if err != nil {
-			return nil, err
-		}
-		return encodeCBOR(obj)
+		return r.cborBytes(item)
 	}
 	raw, err := r.json(item)
 	if err == nil && r.out.media == typeYAML {

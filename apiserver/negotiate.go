@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"cmp"
+	"iter"
 	"mime"
 	"net/http"
 	"slices"
@@ -45,24 +46,33 @@ type wish struct {
 	weight float64
 }
 
-// wishes are in the client's order: by weight, and what names no type last.
-func wishes(accept string) []wish {
-	var all []wish
-	for entry := range strings.SplitSeq(accept, ",") {
-		media, params, err := mime.ParseMediaType(strings.TrimSpace(entry))
-		if err != nil {
-			continue
+// written are the wishes as they stand in the header.
+func written(accept string) iter.Seq[wish] {
+	return func(yield func(wish) bool) {
+		for entry := range strings.SplitSeq(accept, ",") {
+			media, params, err := mime.ParseMediaType(strings.TrimSpace(entry))
+			if err != nil {
+				continue
+			}
+			w := wish{media, params, 1}
+			if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
+				w.weight = q
+			}
+			if !yield(w) {
+				return
+			}
 		}
-		w := wish{media, params, 1}
-		if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
-			w.weight = q
-		}
-		all = append(all, w)
 	}
-	slices.SortStableFunc(all, func(a, b wish) int {
+}
+
+// wishes are in the client's order: by weight, and what names no type last.
+func wishes(accept string) iter.Seq[wish] {
+	if !strings.Contains(accept, "*") && !strings.Contains(accept, "q=") {
+		return written(accept)
+	}
+	return slices.Values(slices.SortedStableFunc(written(accept), func(a, b wish) int {
 		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(strings.Count(a.media, "*"), strings.Count(b.media, "*")))
-	})
-	return all
+	}))
 }
 
 // choose picks the first of the client's wishes that can be met.
@@ -70,7 +80,7 @@ func (o offer) choose(accept string) (*choice, error) {
 	if accept == "" {
 		return &choice{media: typeJSON}, nil
 	}
-	for _, w := range wishes(accept) {
+	for w := range wishes(accept) {
 		if c := o.meet(w); c != nil {
 			return c, nil
 		}

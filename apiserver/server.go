@@ -115,7 +115,7 @@ type served struct {
 }
 
 // slots are where a kind's encodings are kept with each item.
-type slots struct{ json, protobuf, meta int }
+type slots struct{ json, protobuf, meta, cbor int }
 
 // New makes a server. Every stored kind must be served by the store already.
 func New(cfg Config) (*Server, error) {
@@ -180,7 +180,7 @@ func (s *Server) follow(state *catalog.State) error {
 
 // serve gets a kind ready for requests.
 func (s *Server) serve(k *api.Kind) (*served, error) {
-	one := &served{Kind: k, slot: slots{json: 0, meta: 1}}
+	one := &served{Kind: k, slot: slots{json: 0, meta: 1, cbor: 5}}
 	one.present, one.leave = context.WithCancel(s.closing)
 	if k.Virtual != nil {
 		return one, nil
@@ -188,7 +188,7 @@ func (s *Server) serve(k *api.Kind) (*served, error) {
 	gr := k.GroupResource()
 	if k.Stored != nil {
 		gr.Group = k.Stored.Group
-		one.slot = slots{json: 2, protobuf: 3, meta: 4}
+		one.slot = slots{json: 2, protobuf: 3, meta: 4, cbor: 6}
 	}
 	if k.Custom != nil {
 		one.slot = slots{json: k.Custom.Slot}

@@ -49,7 +49,7 @@ func TestCBORToJSON(t *testing.T) {
 }
 
 // No body takes much more than what is allowed.
-func TestCBORBombs(t *testing.T) {
+func TestAttackCBOR(t *testing.T) {
 	const size = 3 << 20
 	fill := func(head, part string) []byte {
 		n := (size - 16) / len(part)
