@@ -17,7 +17,6 @@ func (r *request) computed() error {
 		http.NotFound(r.w, r.r)
 		return nil
 	}
-	r.warn(r.kind.Computed.Deprecated)
 	switch r.verb {
 	case "get":
 		return r.computedOne()

@@ -3,6 +3,7 @@ package apiserver_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -74,8 +75,15 @@ func TestComponentStatusForPeople(t *testing.T) {
 	if a.code != http.StatusOK || !strings.Contains(string(a.body), want) {
 		t.Errorf("%d %s", a.code, a.body)
 	}
-	if w := a.header.Values("Warning"); len(w) != 1 || w[0] != `299 - "v1 ComponentStatus is deprecated in v1.19+"` {
-		t.Error(w)
+	for path, want := range map[string]string{
+		path:                "v1 ComponentStatus is deprecated in v1.19+",
+		"/api/v1/endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+		"/apis/discovery.k8s.io/v1/endpointslices": "",
+	} {
+		a := h.do("GET", path, "")
+		if w := a.header.Get("Warning"); w != "" && w != fmt.Sprintf("299 - %q", want) || w == "" && want != "" {
+			t.Errorf("%s: warned of %s", path, w)
+		}
 	}
 	a = h.do("GET", path, "", "Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
 	if !strings.Contains(string(a.body), `"items":[{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"etcd-0"}}`) {

@@ -235,6 +235,7 @@ func (r *request) scopeWrong() bool {
 
 // operate performs the verb.
 func (r *request) operate() error {
+	r.warnDeprecated()
 	if r.kind.Computed != nil {
 		return r.computed()
 	}
@@ -249,9 +250,6 @@ func (r *request) operate() error {
 	}
 	if r.resource == "namespaces" && r.gv.Group == "" {
 		r.namespace = ""
-	}
-	if c := r.kind.Custom; c != nil {
-		r.warn(c.Deprecated)
 	}
 	if r.sub != "" {
 		return r.subresource()

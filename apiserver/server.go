@@ -105,6 +105,7 @@ type served struct {
 	*api.Kind
 	collection *store.Collection // nil for virtual kinds
 	slot       slots
+	deprecated string // what clients are warned of
 	fieldsOnce sync.Once
 	fields     *patch.Fields
 	fieldsErr  error
@@ -180,7 +181,7 @@ func (s *Server) follow(state *catalog.State) error {
 
 // serve gets a kind ready for requests.
 func (s *Server) serve(k *api.Kind) (*served, error) {
-	one := &served{Kind: k, slot: slots{json: 0, meta: 1, cbor: 5}}
+	one := &served{Kind: k, deprecated: deprecated(k), slot: slots{json: 0, meta: 1, cbor: 5}}
 	one.present, one.leave = context.WithCancel(s.closing)
 	if k.Virtual != nil {
 		return one, nil

@@ -16,7 +16,6 @@ type Computed[T Object] struct {
 	Group, Version string
 	Kind, Plural   string
 	Short          []string
-	Deprecated     string // what clients are warned of; "": nothing
 	Columns        []Column[T]
 	// Make gives the object of a name, or with "" all of them. None is a 404 for a name.
 	Make func(ctx context.Context, env *Env, name string) []T
@@ -45,7 +44,6 @@ func DefineComputed[T Object](c Computed[T]) *Kind {
 		},
 	}
 	k.Computed = &Computed[Object]{
-		Deprecated: c.Deprecated,
 		Make: func(ctx context.Context, env *Env, name string) []Object {
 			var all []Object
 			for _, obj := range c.Make(ctx, env, name) {

@@ -15,7 +15,6 @@ import (
 // ComponentStatuses tell whether the parts of the control plane work, at the moment of asking.
 var ComponentStatuses = api.DefineComputed(api.Computed[*corev1.ComponentStatus]{
 	Version: "v1", Kind: "ComponentStatus", Plural: "componentstatuses", Short: []string{"cs"},
-	Deprecated: "v1 ComponentStatus is deprecated in v1.19+",
 	Columns: []api.Column[*corev1.ComponentStatus]{
 		api.Text("Status", "Status of the component conditions", componentState),
 		api.Text("Message", "Message of the component conditions", func(s *corev1.ComponentStatus) string { return componentHealth(s).Message }),
