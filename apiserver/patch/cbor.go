@@ -16,7 +16,8 @@ import (
 // takes stay far below.
 const (
 	maxCost   = 64 << 20
-	valueCost = 16  // a value
+	valueCost = 32  // a value
+	listCost  = 40  // a list, without its values
 	mapCost   = 320 // a map of up to eight entries, without its values
 	entryCost = 24  // each entry
 )
@@ -86,6 +87,8 @@ func checkItems(data []byte) error {
 				return errText
 			}
 			data = data[n:]
+		case cborArray:
+			cost += listCost
 		case cborMap:
 			if n > uint64(len(data)) {
 				return errCut
