@@ -66,6 +66,9 @@ func TestTables(t *testing.T) {
 	}
 	known := map[string]bool{}
 	for _, k := range apis.Kinds() {
+		if k.Computed != nil { // nobody sends one
+			continue
+		}
 		path := tablePath(k)
 		known[path] = true
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".yaml"), func(t *testing.T) {

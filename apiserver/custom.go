@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/http"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -113,12 +112,6 @@ func (r *request) ending() error {
 	err := apierrors.NewMethodNotSupported(r.groupResource(), r.verb)
 	err.ErrStatus.Message = fmt.Sprintf("%v not allowed while custom resource definition is terminating", r.verb)
 	return err
-}
-
-// unsupportedCustomPatch is in the words for kinds without a Go type.
-func unsupportedCustomPatch() error {
-	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", noResource, "",
-		"the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml", 0, false)
 }
 
 // metaOf is an object's metadata as a struct; nil when there is none.

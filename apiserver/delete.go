@@ -15,7 +15,6 @@ import (
 
 	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/apis/api"
-	"github.com/proa-dev/proa/apiserver/patch"
 	"github.com/proa-dev/proa/store"
 )
 
@@ -44,7 +43,7 @@ func (r *request) deleteOptions() (*metav1.DeleteOptions, error) {
 func (r *request) decodeDelete(raw []byte, o *metav1.DeleteOptions) error {
 	var first error
 	for _, gv := range []schema.GroupVersion{{Version: "v1"}, r.gv, {Group: "meta.k8s.io", Version: "v1"}} {
-		_, err := patch.Decode(gv.WithKind("DeleteOptions"), o, r.r.Header.Get("Content-Type"), raw, metav1.FieldValidationIgnore)
+		err := r.decode(gv.WithKind("DeleteOptions"), o, raw, metav1.FieldValidationIgnore)
 		if err == nil {
 			return nil
 		}
@@ -123,10 +122,7 @@ func (r *request) deleteCollection() error {
 	if r.out.as != "" {
 		r.out = &choice{media: r.out.media}
 	}
-	if r.out.media == typeProtobuf {
-		return r.protobufPage(p)
-	}
-	return r.jsonPage(p)
+	return r.objectPage(p)
 }
 
 // remover deletes one object; requests and the server's own actions use it alike.

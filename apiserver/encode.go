@@ -27,6 +27,8 @@ func (r *request) itemBytes(item *store.Item) ([]byte, error) {
 		return item.Protobuf()
 	case r.out.media == typeProtobuf:
 		return item.Encoded(k.slot.protobuf, func(obj api.Object) ([]byte, error) { return encodeProtobuf(k.FromStored(obj)) })
+	case r.out.media == typeCBOR:
+		return r.cborBytes(item)
 	}
 	raw, err := r.json(item)
 	if err == nil && r.out.media == typeYAML {
@@ -84,14 +86,7 @@ func (k *served) jsonHeader() []byte {
 
 // metaBytes is the item's metadata as PartialObjectMetadata.
 func (r *request) metaBytes(item *store.Item) ([]byte, error) {
-	if r.out.media == typeProtobuf {
-		obj, err := r.view(item)
-		if err != nil {
-			return nil, err
-		}
-		return encodeProtobuf(partial(obj, r.out.version))
-	}
-	if r.out.version != "v1" || r.kind.Custom != nil {
+	if r.out.media == typeProtobuf || r.out.media == typeCBOR || r.out.version != "v1" || r.kind.Custom != nil {
 		obj, err := r.view(item)
 		if err != nil {
 			return nil, err
@@ -117,8 +112,11 @@ func partial(obj api.Object, version string) *metav1.PartialObjectMetadata {
 // objectBytes encodes an object that no item holds: an answer of an action, a status, a
 // dry run.
 func objectBytes(c *choice, obj runtime.Object) ([]byte, error) {
-	if c.media == typeProtobuf {
+	switch c.media {
+	case typeProtobuf:
 		return encodeProtobuf(obj)
+	case typeCBOR:
+		return encodeCBOR(obj)
 	}
 	raw, err := json.Marshal(obj)
 	if err == nil && c.media == typeYAML {

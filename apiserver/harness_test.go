@@ -158,11 +158,12 @@ func newHouseOn(t testing.TB, cfg store.Config, audited *audit.Log, steps func(a
 
 	list := catalog.New(kinds)
 	env := &api.Env{Reader: s.Reader()}
+	disco := discovery.New(list, "127.0.0.1:6443")
 	whole := apiserver.Config{
 		Store: s, Catalog: list, Env: env, Scheme: scheme.Scheme, Authenticator: tokens{}, Authorizer: h.rules,
 		Nodes:     nodeproxy.New(nodeproxy.Config{Reader: s.Reader(), Log: log}),
 		Audit:     audited,
-		Admission: steps(s.Reader(), h.rules, list), Discovery: discovery.New(list, "127.0.0.1:6443"), OpenAPI: openapi.New(list), Log: log,
+		Admission: steps(s.Reader(), h.rules, list), Discovery: disco, OpenAPI: openapi.New(list), Log: log,
 		Version: version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.1"},
 		Ready: []apiserver.Check{{Name: "late", Ask: func(ctx context.Context) error {
 			if h.ready != nil {
@@ -174,6 +175,9 @@ func newHouseOn(t testing.TB, cfg store.Config, audited *audit.Log, steps func(a
 	}
 	for _, edit := range edits {
 		edit(&whole)
+	}
+	if whole.CBOR {
+		disco.SpeakCBOR()
 	}
 	h.server, err = apiserver.New(whole)
 	if err != nil {

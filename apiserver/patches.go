@@ -26,11 +26,17 @@ func (r *request) patch() error {
 	}
 	media, _, err := mime.ParseMediaType(r.r.Header.Get("Content-Type"))
 	if err != nil {
-		return unsupportedPatch()
+		return r.unsupportedPatch()
 	}
 	raw, err := r.body()
 	if err != nil {
 		return err
+	}
+	if types.PatchType(media) == types.ApplyCBORPatchType && r.s.cfg.CBOR {
+		if raw, err = patch.CBORToJSON(raw); err != nil {
+			return apierrors.NewBadRequest("error decoding patch: " + err.Error())
+		}
+		media = string(types.ApplyYAMLPatchType) // which JSON is too
 	}
 	r.auditPatch(raw)
 	var edit editor
@@ -50,16 +56,13 @@ func (r *request) patch() error {
 		edit = apply(patch.Merge)
 	case types.StrategicMergePatchType:
 		if r.kind.Custom != nil {
-			return unsupportedCustomPatch()
+			return r.unsupportedPatch()
 		}
 		edit = apply(patch.Strategic)
 	case types.ApplyYAMLPatchType:
 		return r.apply(raw, o)
 	default:
-		if r.kind.Custom != nil {
-			return unsupportedCustomPatch()
-		}
-		return unsupportedPatch()
+		return r.unsupportedPatch()
 	}
 	if r.query.Get("force") != "" {
 		return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "PatchOptions"}, "", field.ErrorList{
@@ -81,12 +84,16 @@ func (r *request) named(edit editor) editor {
 	}
 }
 
-func unsupportedPatch() error {
+// unsupportedPatch refuses what is no patch of this kind: without a Go type, none is strategic.
+func (r *request) unsupportedPatch() error {
 	var names []string
-	for _, t := range patchTypes[:4] {
+	for _, t := range patchTypes {
+		if t == types.StrategicMergePatchType && r.kind.Custom != nil || t == types.ApplyCBORPatchType && !r.s.cfg.CBOR {
+			continue
+		}
 		names = append(names, string(t))
 	}
-	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "",
+	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", noResource, "",
 		"the body of the request was in an unknown format - accepted media types include: "+strings.Join(names, ", "), 0, false)
 }
 

@@ -52,8 +52,17 @@ func (r *request) list() error {
 		return r.tablePage(p)
 	case r.out.as != "":
 		return r.partialPage(p)
-	case r.out.media == typeProtobuf:
+	}
+	return r.objectPage(p)
+}
+
+// objectPage answers with the objects themselves.
+func (r *request) objectPage(p *page) error {
+	switch r.out.media {
+	case typeProtobuf:
 		return r.protobufPage(p)
+	case typeCBOR:
+		return r.cborPage(p)
 	}
 	return r.jsonPage(p)
 }
@@ -371,10 +380,7 @@ func (r *request) tablePage(p *page) error {
 }
 
 func (r *request) partialPage(p *page) error {
-	list := &metav1.PartialObjectMetadataList{
-		TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadataList", APIVersion: "meta.k8s.io/" + r.out.version},
-		ListMeta: p.meta(), Items: make([]metav1.PartialObjectMetadata, 0, len(p.items)),
-	}
+	list := r.partialList(p.meta(), len(p.items))
 	for _, item := range p.items {
 		obj, err := r.view(item)
 		if err != nil {
@@ -383,4 +389,12 @@ func (r *request) partialPage(p *page) error {
 		list.Items = append(list.Items, *partial(obj, r.out.version))
 	}
 	return r.respondObject(http.StatusOK, list)
+}
+
+// partialList is a list of the metadata of n objects.
+func (r *request) partialList(meta metav1.ListMeta, n int) *metav1.PartialObjectMetadataList {
+	return &metav1.PartialObjectMetadataList{
+		TypeMeta: metav1.TypeMeta{Kind: "PartialObjectMetadataList", APIVersion: "meta.k8s.io/" + r.out.version},
+		ListMeta: meta, Items: make([]metav1.PartialObjectMetadata, 0, n),
+	}
 }

@@ -208,12 +208,17 @@ func (r *request) dispatch() {
 		return
 	}
 	var err error
-	if r.out, err = negotiate(r.r.Header.Get("Accept"), r.verb == "watch", r.kind.hasProtobuf()); err == nil {
+	if r.out, err = r.offer().choose(r.r.Header.Get("Accept")); err == nil {
 		err = r.operate()
 	}
 	if err != nil {
 		r.fail(err)
 	}
+}
+
+// offer is what this request can be answered with.
+func (r *request) offer() offer {
+	return offer{watch: r.verb == "watch", protobuf: r.kind.hasProtobuf(), cbor: r.s.cfg.CBOR}
 }
 
 // scopeWrong: a namespaced kind needs a namespace for all but lists, a cluster-scoped one
@@ -230,20 +235,21 @@ func (r *request) scopeWrong() bool {
 
 // operate performs the verb.
 func (r *request) operate() error {
+	r.warnDeprecated()
+	if r.kind.Computed != nil {
+		return r.computed()
+	}
 	if r.kind.Virtual != nil {
 		if r.verb != "create" || r.name != "" {
 			return r.notAllowed()
 		}
 		if r.out.as != "" { // it has no metadata, and a table shows objects
-			return notAcceptable()
+			return r.offer().notAcceptable()
 		}
 		return r.act(r.kind.Virtual)
 	}
 	if r.resource == "namespaces" && r.gv.Group == "" {
 		r.namespace = ""
-	}
-	if c := r.kind.Custom; c != nil {
-		r.warn(c.Deprecated)
 	}
 	if r.sub != "" {
 		return r.subresource()

@@ -16,7 +16,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/proa-dev/proa/apiserver/patch"
 	"github.com/proa-dev/proa/store"
 )
 
@@ -125,7 +127,7 @@ func (r *request) fail(err error) {
 	out := r.out
 	if out == nil || out.as != "" {
 		out = &choice{media: typeJSON}
-		if c, nerr := negotiate(r.r.Header.Get("Accept"), false, true); nerr == nil {
+		if c, nerr := (offer{protobuf: true, cbor: r.s.cfg.CBOR}).choose(r.r.Header.Get("Accept")); nerr == nil {
 			out.media = c.media
 		}
 	}
@@ -220,6 +222,22 @@ func (r *request) body() ([]byte, error) {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBody))
 	}
 	return raw, nil
+}
+
+// decode reads a body that is no object of the request's kind.
+func (r *request) decode(want schema.GroupVersionKind, into runtime.Object, raw []byte, validation string) error {
+	contentType, err := r.contentType()
+	if err != nil {
+		return err
+	}
+	_, err = patch.Decode(want, into, contentType, raw, validation)
+	return err
+}
+
+// contentType is what the body is said to be, if that is spoken.
+func (r *request) contentType() (string, error) {
+	contentType := r.r.Header.Get("Content-Type")
+	return contentType, patch.Speaks(contentType, r.s.cfg.CBOR)
 }
 
 func (r *request) version() {

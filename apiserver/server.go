@@ -62,6 +62,7 @@ type Config struct {
 	Open          map[string]http.Handler // paths that need no identity ("/cacerts")
 	Metrics       []prometheus.Collector  // further ones of /metrics
 	Version       version.Info
+	CBOR          bool    // clients may speak it too
 	Ready         []Check // of /readyz, beside those of the server itself
 	// Started is closed once what every cluster has is there; until then the server is neither
 	// healthy nor ready. nil: it is.
@@ -104,6 +105,7 @@ type served struct {
 	*api.Kind
 	collection *store.Collection // nil for virtual kinds
 	slot       slots
+	deprecated string // what clients are warned of
 	fieldsOnce sync.Once
 	fields     *patch.Fields
 	fieldsErr  error
@@ -114,7 +116,7 @@ type served struct {
 }
 
 // slots are where a kind's encodings are kept with each item.
-type slots struct{ json, protobuf, meta int }
+type slots struct{ json, protobuf, meta, cbor int }
 
 // New makes a server. Every stored kind must be served by the store already.
 func New(cfg Config) (*Server, error) {
@@ -179,7 +181,7 @@ func (s *Server) follow(state *catalog.State) error {
 
 // serve gets a kind ready for requests.
 func (s *Server) serve(k *api.Kind) (*served, error) {
-	one := &served{Kind: k, slot: slots{json: 0, meta: 1}}
+	one := &served{Kind: k, deprecated: deprecated(k), slot: slots{json: 0, meta: 1, cbor: 5}}
 	one.present, one.leave = context.WithCancel(s.closing)
 	if k.Virtual != nil {
 		return one, nil
@@ -187,7 +189,7 @@ func (s *Server) serve(k *api.Kind) (*served, error) {
 	gr := k.GroupResource()
 	if k.Stored != nil {
 		gr.Group = k.Stored.Group
-		one.slot = slots{json: 2, protobuf: 3, meta: 4}
+		one.slot = slots{json: 2, protobuf: 3, meta: 4, cbor: 6}
 	}
 	if k.Custom != nil {
 		one.slot = slots{json: k.Custom.Slot}

@@ -71,7 +71,7 @@ func (r *request) act(action *api.Action) error {
 		gvk = r.kind.GroupVersionKind
 	}
 	body := action.New()
-	if _, err := patch.Decode(gvk, body, r.r.Header.Get("Content-Type"), raw, o.validation); err != nil {
+	if err := r.decode(gvk, body, raw, o.validation); err != nil {
 		return err
 	}
 	body.GetObjectKind().SetGroupVersionKind(gvk)
@@ -186,7 +186,7 @@ func (r *request) rescale() error {
 func (r *request) sentScale(now *autoscalingv1.Scale, raw []byte, o writeOptions) (*autoscalingv1.Scale, error) {
 	if r.verb == "update" {
 		sent := &autoscalingv1.Scale{}
-		_, err := patch.Decode(scaleKind.GroupVersionKind, sent, r.r.Header.Get("Content-Type"), raw, o.validation)
+		err := r.decode(scaleKind.GroupVersionKind, sent, raw, o.validation)
 		if err == nil && sent.Name != "" && sent.Name != r.name {
 			err = wrongName(sent.Name, r.name)
 		}
@@ -198,7 +198,7 @@ func (r *request) sentScale(now *autoscalingv1.Scale, raw []byte, o writeOptions
 	}
 	f := patchers[mediaType(r.r)]
 	if f == nil {
-		return nil, unsupportedPatch()
+		return nil, r.unsupportedPatch()
 	}
 	obj, warnings, err := f(scaleKind, now, raw, o.validation)
 	if err != nil {

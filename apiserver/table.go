@@ -6,29 +6,21 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/store"
 )
 
 // table shows items as kubectl get does. Watchers are told the columns once.
 func (r *request) table(items []*store.Item, columns bool, revision string) (*metav1.Table, error) {
-	t := &metav1.Table{
-		TypeMeta: metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/" + r.out.version},
-		ListMeta: metav1.ListMeta{ResourceVersion: revision},
-		Rows:     make([]metav1.TableRow, 0, len(items)),
-	}
-	named := false // the kind shows the name itself, elsewhere than in front
-	for _, c := range r.kind.Columns {
-		named = named || c.Name == "Name" && r.kind.Custom == nil
-	}
-	t.ColumnDefinitions = []metav1.TableColumnDefinition{}
-	if columns {
-		t.ColumnDefinitions = r.columns(named)
-	}
-	include := r.query.Get("includeObject")
+	t, named := r.newTable(columns, len(items))
+	t.ResourceVersion = revision
 	for _, item := range items {
-		row, err := r.row(item, named, include)
+		obj, err := r.view(item)
+		if err != nil {
+			return nil, err
+		}
+		row, err := r.row(obj, named, func() ([]byte, error) { return r.json(item) })
 		if err != nil {
 			return nil, err
 		}
@@ -40,12 +32,29 @@ func (r *request) table(items []*store.Item, columns bool, revision string) (*me
 	return t, nil
 }
 
+// newTable is a table without rows; named says that the kind shows the name itself, elsewhere
+// than in front.
+func (r *request) newTable(columns bool, rows int) (t *metav1.Table, named bool) {
+	t = &metav1.Table{
+		TypeMeta:          metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/" + r.out.version},
+		ColumnDefinitions: []metav1.TableColumnDefinition{},
+		Rows:              make([]metav1.TableRow, 0, rows),
+	}
+	for _, c := range r.kind.Columns {
+		named = named || c.Name == "Name" && r.kind.Custom == nil
+	}
+	if columns {
+		t.ColumnDefinitions = r.columns(named)
+	}
+	return t, named
+}
+
 func (r *request) tableBytes(items []*store.Item, columns bool, revision string) ([]byte, error) {
 	t, err := r.table(items, columns, revision)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(t)
+	return objectBytes(&choice{media: r.out.media}, t)
 }
 
 func (r *request) columns(named bool) []metav1.TableColumnDefinition {
@@ -68,12 +77,9 @@ func (r *request) columns(named bool) []metav1.TableColumnDefinition {
 	return all
 }
 
-func (r *request) row(item *store.Item, named bool, include string) (metav1.TableRow, error) {
+// row shows an object; whole gives its JSON.
+func (r *request) row(obj api.Object, named bool, whole func() ([]byte, error)) (metav1.TableRow, error) {
 	row := metav1.TableRow{}
-	obj, err := r.view(item)
-	if err != nil {
-		return row, err
-	}
 	if !named {
 		row.Cells = append(row.Cells, obj.GetName())
 	}
@@ -87,17 +93,13 @@ func (r *request) row(item *store.Item, named bool, include string) (metav1.Tabl
 	if len(r.kind.Columns) == 0 {
 		row.Cells = append(row.Cells, obj.GetCreationTimestamp().UTC().Format("2006-01-02T15:04:05Z"))
 	}
-	switch include {
+	var err error
+	switch r.query.Get("includeObject") {
 	case "None":
 	case "Object":
-		if raw, err := r.json(item); err == nil {
-			row.Object = runtime.RawExtension{Raw: raw}
-		}
+		row.Object.Raw, err = whole()
 	default:
-		p := partial(obj, r.out.version)
-		if raw, err := json.Marshal(p); err == nil {
-			row.Object = runtime.RawExtension{Raw: raw}
-		}
+		row.Object.Raw, err = json.Marshal(partial(obj, r.out.version))
 	}
-	return row, nil
+	return row, err
 }

@@ -222,7 +222,7 @@ func (r *request) bookmark(e *store.Event) ([]byte, error) {
 		}
 		t.Rows = append(t.Rows, metav1.TableRow{Cells: []any{}})
 		t.Rows[0].Object.Raw = raw
-		return json.Marshal(t)
+		return objectBytes(&choice{media: r.out.media}, t)
 	case "":
 		obj := r.kind.New()
 		obj.SetResourceVersion(meta.ResourceVersion)
@@ -233,10 +233,13 @@ func (r *request) bookmark(e *store.Event) ([]byte, error) {
 	return objectBytes(&choice{media: r.out.media}, p)
 }
 
-// frame puts an encoded object into a watch event: a line of JSON, or a length and a
-// WatchEvent{1: type, 2: RawExtension{1: raw}}.
+// frame puts an encoded object into a watch event: a line of JSON, an item of CBOR, or a length and
+// a WatchEvent{1: type, 2: RawExtension{1: raw}}.
 func (r *request) frame(dst []byte, kind watch.EventType, raw []byte) []byte {
-	if r.out.media != typeProtobuf {
+	switch r.out.media {
+	case typeCBOR:
+		return frameCBOR(dst, kind, raw)
+	case typeJSON:
 		dst = append(append(append(dst, `{"type":"`...), kind...), `","object":`...)
 		for len(raw) > 0 && raw[len(raw)-1] == '\n' {
 			raw = raw[:len(raw)-1]

@@ -90,8 +90,12 @@ func (r *request) sentObject() (api.Object, writeOptions, error) {
 	if err != nil {
 		return nil, o, err
 	}
+	contentType, err := r.contentType()
+	if err != nil {
+		return nil, o, err
+	}
 	obj := r.kind.New()
-	warnings, err := patch.DecodeKind(r.kind.Kind, obj, r.r.Header.Get("Content-Type"), raw, o.validation)
+	warnings, err := patch.DecodeKind(r.kind.Kind, obj, contentType, raw, o.validation)
 	if err != nil {
 		return nil, o, err
 	}

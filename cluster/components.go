@@ -34,6 +34,12 @@ func (e *eventSender) recorder(component, node string) record.EventRecorder {
 	return e.broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component, Host: node})
 }
 
+// How the parts are called: the scheduler, and before the name of a controller.
+const (
+	schedulerPart  = "scheduler"
+	controllerPart = "controller "
+)
+
 // startComponents starts the scheduler and the controllers, on informers that share the
 // store's own objects.
 func (c *controlPlane) startComponents(ctx context.Context, group *Group) error {
@@ -82,15 +88,16 @@ func (c *controlPlane) startComponents(ctx context.Context, group *Group) error 
 			sent.broadcaster.Shutdown()
 			return nil
 		}},
-		{Name: "scheduler", Run: sched.Run},
+		{Name: schedulerPart, Run: sched.Run},
 	}
 	for _, one := range all {
-		parts = append(parts, Part{Name: "controller " + one.Name, Run: one.Run})
+		parts = append(parts, Part{Name: controllerPart + one.Name, Run: one.Run})
 	}
 	for _, p := range parts {
 		if err := group.Start(ctx, p); err != nil {
 			return err
 		}
 	}
+	c.running.Store(group)
 	return nil
 }

@@ -29,6 +29,7 @@ type ServerConfig struct {
 	EtcdServers      []string // an external etcd; empty: embedded
 	NodeGracePeriod  time.Duration
 	Access           AccessConfig
+	Gates            Gates
 	EnablePlugins    []string // of admission, by their names in kube-apiserver
 	DisablePlugins   []string
 	KeepEncryption   bool   // what EncryptionConfig held at the start: a changed file is not read again

@@ -68,6 +68,7 @@ type controlPlane struct {
 	aggregator *aggregate.Aggregator
 	fairness   *fairness.Fairness
 	started    chan struct{} // closed when what every cluster has is there
+	running    atomic.Pointer[Group]
 	toBackends *pki.Renewing
 	admin      *pki.Renewing                // in the administrator's kubeconfig
 	kubelet    atomic.Pointer[pki.Renewing] // of the node in this process; nil: there is none
@@ -174,11 +175,16 @@ func (c *controlPlane) assemble() error {
 		return err
 	}
 	c.fairness, c.started = fairness.New(fairness.Config{}), make(chan struct{})
+	finds, describes := discovery.New(list, address), openapi.New(list)
+	if c.cfg.Gates.CBOR {
+		finds.SpeakCBOR()
+		describes.SpeakCBOR()
+	}
 	c.server, err = apiserver.New(apiserver.Config{
 		Fairness: c.fairness, Started: c.started, Audit: c.audit,
 		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
 		Authenticator: identity, Authorizer: authorizer, Admission: chain,
-		Discovery: discovery.New(list, address), OpenAPI: openapi.New(list),
+		Discovery: finds, OpenAPI: describes, CBOR: c.cfg.Gates.CBOR,
 		Nodes: nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
 			RootCAs: c.pki.CA.Trust(), GetClientCertificate: c.toNodes.GetClientCertificate, MinVersion: tls.VersionTLS12,
 		}}),
@@ -188,13 +194,13 @@ func (c *controlPlane) assemble() error {
 			encryptionPath:  http.HandlerFunc(c.serveEncryption), rotatePath: http.HandlerFunc(c.serveEncryption),
 		},
 		Open:    map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
-		Metrics: []prometheus.Collector{reload.Collector(c.files...)},
+		Metrics: []prometheus.Collector{reload.Collector(c.files...), c.cfg.Gates.collector()},
 		Version: Version(), Log: c.log.With("part", "apiserver"),
 	})
 	if err != nil {
 		return err
 	}
-	env.Writer = c.server.Writer()
+	env.Writer, env.Components = c.server.Writer(), c.components()
 	c.custom, err = custom.New(custom.Config{Store: c.store, Catalog: list, Env: env, Resolve: convert.Endpoints(reader), Log: c.log})
 	if err != nil {
 		return err

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 )
@@ -29,6 +31,9 @@ type Group struct {
 	mu      sync.Mutex
 	running []running
 	failed  chan error
+
+	stateMu sync.Mutex
+	state   map[string]error // of each part: why it does not run now, nil when it does
 }
 
 type running struct {
@@ -39,7 +44,7 @@ type running struct {
 
 // NewGroup makes an empty group.
 func NewGroup(log *slog.Logger) *Group {
-	return &Group{log: log, failed: make(chan error, 1)}
+	return &Group{log: log, state: map[string]error{}, failed: make(chan error, 1)}
 }
 
 // Start runs a part and waits until it is ready.
@@ -76,6 +81,32 @@ func (g *Group) Wait(ctx context.Context) error {
 	}
 }
 
+var errNotStarted = errors.New("not started in this process")
+
+// Health tells why one of the parts that are meant does not run: it failed, and waits to be started
+// again. errNotStarted: there is no such part.
+func (g *Group) Health(meant func(name string) bool) error {
+	g.stateMu.Lock()
+	defer g.stateMu.Unlock()
+	err := errNotStarted
+	for _, name := range slices.Sorted(maps.Keys(g.state)) {
+		if !meant(name) {
+			continue
+		}
+		if err = g.state[name]; err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// note keeps why a part does not run; nil: it does.
+func (g *Group) note(name string, why error) {
+	g.stateMu.Lock()
+	defer g.stateMu.Unlock()
+	g.state[name] = why
+}
+
 // Stop ends the parts, last started first.
 func (g *Group) Stop() {
 	g.mu.Lock()
@@ -99,6 +130,7 @@ func (g *Group) supervise(ctx context.Context, p Part) {
 	pause := first
 	for {
 		begun := time.Now()
+		g.note(p.Name, nil)
 		err := guarded(ctx, p.Run)
 		if ctx.Err() != nil {
 			if err != nil && !errors.Is(err, context.Canceled) {
@@ -120,6 +152,7 @@ func (g *Group) supervise(ctx context.Context, p Part) {
 		if time.Since(begun) > time.Minute {
 			pause = first
 		}
+		g.note(p.Name, err)
 		g.log.Error("part failed, starting it again", "part", p.Name, "in", pause, "err", err)
 		select {
 		case <-ctx.Done():

@@ -13,11 +13,13 @@ import (
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	cbor "k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	"sigs.k8s.io/yaml"
 
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/discovery"
+	"github.com/proa-dev/proa/apiserver/patch"
 )
 
 // entry is a resource or subresource as discovery tells of it.
@@ -28,9 +30,7 @@ type entry struct {
 }
 
 // apart are groups and resources (group/resource) that differ on purpose, with the reason.
-var apart = map[string]string{
-	"/componentstatuses": "deprecated since 1.19: it asks components that have no such port here",
-}
+var apart = map[string]string{}
 
 // testdata/discovery.json is the published discovery of Kubernetes 1.37 without what is
 // off by default (alpha and beta versions).
@@ -151,6 +151,16 @@ func roundTrip(t *testing.T, k *api.Kind, obj api.Object) {
 	again, err := json.Marshal(fromYAML)
 	if err != nil || !reflect.DeepEqual(plain(t, text), plain(t, again)) {
 		t.Errorf("YAML changed the object (%v):\n%s\n%s", err, text, again)
+	}
+	inCBOR, err := cbor.Marshal(obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fromCBOR := k.New()
+	if warnings, err := patch.DecodeKind(k, fromCBOR, "application/cbor", inCBOR, "Warn"); err != nil || len(warnings) > 0 {
+		t.Errorf("CBOR is not read: %v, %q", err, warnings)
+	} else if again, err := json.Marshal(fromCBOR); err != nil || !reflect.DeepEqual(plain(t, text), plain(t, again)) {
+		t.Errorf("CBOR changed the object (%v):\n%s\n%s", err, text, again)
 	}
 	m, ok := obj.(interface {
 		Marshal() ([]byte, error)

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -158,6 +159,18 @@ func (s *Store) Health(ctx context.Context) error {
 	}
 	if _, err := s.client.Get(ctx, root+"health"); err != nil {
 		return fmt.Errorf("ask etcd: %w", err)
+	}
+	return nil
+}
+
+// HealthAt tells whether an etcd outside answers at one of its endpoints, and can write.
+func (s *Store) HealthAt(ctx context.Context, endpoint string) error {
+	answer, err := s.client.Status(ctx, endpoint)
+	if err != nil {
+		return fmt.Errorf("ask etcd at %s: %w", endpoint, err)
+	}
+	if len(answer.Errors) > 0 {
+		return fmt.Errorf("etcd at %s: %s", endpoint, strings.Join(answer.Errors, "; "))
 	}
 	return nil
 }

@@ -21,6 +21,8 @@ type Env struct {
 	Reviews  Reviews
 	Services Addresses
 	Ports    Ports
+	// Components are what ComponentStatus tells of, by name.
+	Components []Component
 }
 
 // Reader reads the watch cache. What it returns is shared: never change it.

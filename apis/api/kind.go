@@ -74,6 +74,8 @@ type Kind struct {
 
 	// Virtual is set for a kind that is never stored; then only names, Namespaced and Type are.
 	Virtual *Action
+	// Computed is set, beside Virtual, Columns and Fields, for a kind whose objects are made when they are read.
+	Computed *Computed[Object]
 }
 
 // New gives an empty object with its TypeMeta set.
@@ -182,12 +184,7 @@ func Define[T Object](r Resource[T]) *Kind {
 			Apply: func(ctx context.Context, o, old Object) { u.Apply(ctx, o.(T), old.(T)) },
 		})
 	}
-	for _, c := range r.Columns {
-		k.Columns = append(k.Columns, Column[Object]{
-			Name: c.Name, Type: c.Type, Format: c.Format, Description: c.Description, Priority: c.Priority,
-			Value: func(o Object) any { return c.Value(o.(T)) },
-		})
-	}
+	k.Columns = columnsOf(r.Columns)
 	k.Fields = map[string]func(Object) string{
 		"metadata.name": func(o Object) string { return o.GetName() },
 	}

@@ -22,7 +22,7 @@ var (
 	secretResource  = schema.GroupResource{Resource: "secrets"}
 )
 
-// Kinds are the stored kinds of the core group.
+// Kinds are the kinds of the core group; the last two are not stored.
 var Kinds = []*api.Kind{
 	ConfigMaps,
 	EndpointsKind,
@@ -40,4 +40,5 @@ var Kinds = []*api.Kind{
 	ServiceAccounts,
 	Services,
 	Bindings,
+	ComponentStatuses,
 }

@@ -74,7 +74,7 @@ func openHouseWith(t testing.TB, dir string, resolve convert.Resolve, kinds []*a
 	server, err = apiserver.New(apiserver.Config{
 		Admission: chain(s.Reader(), list, func() *apiserver.Server { return server }),
 		Store:     s, Catalog: list, Env: env, Scheme: scheme.Scheme, Authenticator: nobody{}, Authorizer: everything{}, Log: log,
-		Discovery: discovery.New(list, "127.0.0.1:6443"), OpenAPI: openapi.New(list),
+		Discovery: discovery.New(list, "127.0.0.1:6443"), OpenAPI: openapi.New(list), CBOR: true,
 	})
 	check(t, err)
 	env.Writer = server.Writer()

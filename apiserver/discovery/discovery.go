@@ -29,6 +29,7 @@ import (
 type Handler struct {
 	list    *catalog.Catalog
 	host    string // host:port, for the old form's server addresses
+	cbor    bool
 	mu      sync.Mutex
 	current atomic.Pointer[documents]
 }
@@ -38,6 +39,9 @@ type Handler struct {
 func New(list *catalog.Catalog, serverAddress string) *Handler {
 	return &Handler{list: list, host: serverAddress}
 }
+
+// SpeakCBOR has answers be CBOR where clients like. It is called before the first request.
+func (h *Handler) SpeakCBOR() { h.cbor = true }
 
 // documents are those of the present state, made when somebody first asks.
 func (h *Handler) documents() *documents {
@@ -106,7 +110,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	doc.serve(w, r)
+	doc.serve(w, r, h.media())
+}
+
+// media are the types of answers that there are.
+func (h *Handler) media() []string {
+	if h.cbor {
+		return []string{typeJSON, typeProtobuf, typeCBOR}
+	}
+	return []string{typeJSON, typeProtobuf}
 }
 
 // find gives the document of a path, nil when there is none.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
 	serializerjson "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 )
@@ -57,6 +59,7 @@ func newAggregatedDocument(old runtime.Object, groups []apidiscoveryv2.APIGroupD
 const (
 	typeJSON     = "application/json"
 	typeProtobuf = "application/vnd.kubernetes.protobuf"
+	typeCBOR     = "application/cbor"
 )
 
 // choice is a media type and form that the client takes.
@@ -70,8 +73,9 @@ func (c choice) contentType() string {
 	return c.media + ";g=apidiscovery.k8s.io;v=" + c.version + ";as=APIGroupDiscoveryList"
 }
 
-// choose picks the first entry of an Accept header that the document exists in.
-func (d *document) choose(accept string) (choice, bool) {
+// choose picks the first entry of an Accept header that the document exists in; spoken are the
+// media types that there are.
+func (d *document) choose(accept string, spoken []string) (choice, bool) {
 	if accept == "" {
 		return choice{media: typeJSON}, true
 	}
@@ -80,11 +84,9 @@ func (d *document) choose(accept string) (choice, bool) {
 		if err != nil {
 			continue
 		}
-		switch media {
-		case "*/*", "application/*":
+		if media == "*/*" || media == "application/*" {
 			media = typeJSON
-		case typeJSON, typeProtobuf:
-		default:
+		} else if !slices.Contains(spoken, media) {
 			continue
 		}
 		c := choice{media: media}
@@ -101,10 +103,10 @@ func (d *document) choose(accept string) (choice, bool) {
 	return choice{}, false
 }
 
-func (d *document) serve(w http.ResponseWriter, r *http.Request) {
-	c, ok := d.choose(r.Header.Get("Accept"))
+func (d *document) serve(w http.ResponseWriter, r *http.Request, spoken []string) {
+	c, ok := d.choose(r.Header.Get("Accept"), spoken)
 	if !ok {
-		writeStatus(w, notAcceptable())
+		writeStatus(w, notAcceptable(spoken))
 		return
 	}
 	e, err := d.encode(c)
@@ -135,8 +137,11 @@ func (d *document) encode(c choice) (encoded, error) {
 		return e, nil
 	}
 	var s runtime.Encoder = serializerjson.NewSerializerWithOptions(serializerjson.DefaultMetaFactory, scheme, scheme, serializerjson.SerializerOptions{})
-	if c.media == typeProtobuf {
+	switch c.media {
+	case typeProtobuf:
 		s = protobuf.NewSerializer(scheme, scheme)
+	case typeCBOR:
+		s = cbor.NewSerializer(scheme, scheme)
 	}
 	var body bytes.Buffer
 	if err := s.Encode(d.objects[c.version], &body); err != nil {
@@ -148,9 +153,9 @@ func (d *document) encode(c choice) (encoded, error) {
 	return e, nil
 }
 
-func notAcceptable() *apierrors.StatusError {
+func notAcceptable(spoken []string) *apierrors.StatusError {
 	return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "get", schema.GroupResource{}, "",
-		"only the following media types are accepted: application/json, application/vnd.kubernetes.protobuf", 0, false)
+		"only the following media types are accepted: "+strings.Join(spoken, ", "), 0, false)
 }
 
 func writeStatus(w http.ResponseWriter, err *apierrors.StatusError) {

@@ -115,6 +115,9 @@ func (v versionKinds) priority() int32 {
 var storedVerbs = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 
 func describe(k *api.Kind) resource {
+	if k.Computed != nil {
+		return resource{kind: k, verbs: []string{"get", "list"}}
+	}
 	if k.Virtual != nil {
 		return resource{kind: k, verbs: []string{"create"}}
 	}

@@ -20,10 +20,11 @@ const release = "v1.37.1"
 type version struct {
 	schema.GroupVersion
 	kinds []*api.Kind
+	cbor  bool // it is spoken
 }
 
 // versions sorts kinds into group versions.
-func versions(kinds []*api.Kind) []version {
+func versions(kinds []*api.Kind, cbor bool) []version {
 	byVersion := map[schema.GroupVersion][]*api.Kind{}
 	for _, k := range kinds {
 		byVersion[k.GroupVersion()] = append(byVersion[k.GroupVersion()], k)
@@ -31,7 +32,7 @@ func versions(kinds []*api.Kind) []version {
 	var all []version
 	for gv, kinds := range byVersion {
 		slices.SortFunc(kinds, func(a, b *api.Kind) int { return strings.Compare(a.Resource.Resource, b.Resource.Resource) })
-		all = append(all, version{gv, kinds})
+		all = append(all, version{gv, kinds, cbor})
 	}
 	slices.SortFunc(all, func(a, b version) int { return strings.Compare(root(a.GroupVersion), root(b.GroupVersion)) })
 	return all
@@ -57,7 +58,7 @@ func security() (*spec.SecurityScheme, []map[string][]string) {
 
 // describe3 builds the document of one group version, as JSON.
 func (v version) describe3() ([]byte, error) {
-	p := newPaths(newModels(true), v.GroupVersion)
+	p := newPaths(newModels(true), v)
 	for _, k := range v.kinds {
 		p.kind(k)
 	}

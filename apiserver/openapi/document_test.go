@@ -65,7 +65,7 @@ var reference = regexp.MustCompile(`"\$ref":\s*"([^"]+)"`)
 // unique and that the parameters of a path are those that it names.
 func TestWhole(t *testing.T) {
 	ids := map[string]string{}
-	for name, d := range newDocuments(catalog.New(allKinds()).State(), nil).v3 {
+	for name, d := range newDocuments(catalog.New(allKinds()).State(), false, nil).v3 {
 		raw := plain(t, d, false)
 		doc := &spec3.OpenAPI{}
 		if err := json.Unmarshal(raw, doc); err != nil {

@@ -35,8 +35,8 @@ type place struct {
 }
 
 // newDocuments lists the documents of a state, taking over from old what stays the same.
-func newDocuments(state *catalog.State, old *documents) *documents {
-	all := versions(state.Kinds)
+func newDocuments(state *catalog.State, cbor bool, old *documents) *documents {
+	all := versions(state.Kinds, cbor)
 	d := &documents{state: state, v3: map[string]*document{}}
 	paths := map[string]place{}
 	whole := sha256.New()
@@ -56,7 +56,7 @@ func newDocuments(state *catalog.State, old *documents) *documents {
 		d.parts = append(d.parts, old.keep(p))
 	}
 	for _, pg := range pages(all) {
-		doc := newDocument3(hashOf(program()+" "+pg.name), pg.name, pg.describe3)
+		doc := newDocument3(hashOf(fmt.Sprint(program(), " ", pg.name, cbor)), pg.name, func() ([]byte, error) { return pg.describe3(cbor) })
 		if old != nil && old.v3[pg.name] != nil {
 			doc = old.v3[pg.name]
 		}
@@ -114,9 +114,9 @@ func (d *documents) serveIndex(w http.ResponseWriter, r *http.Request) {
 // as they show in it, and the program, which the Go types are part of.
 func (v version) hash() string {
 	h := sha256.New()
-	fmt.Fprintln(h, program(), v.GroupVersion)
+	fmt.Fprintln(h, program(), v.GroupVersion, v.cbor)
 	for _, k := range v.kinds {
-		fmt.Fprintln(h, k.Kind, k.Resource.Resource, k.Namespaced, k.HasStatus, k.Scale != nil, k.Virtual != nil,
+		fmt.Fprintln(h, k.Kind, k.Resource.Resource, k.Namespaced, k.HasStatus, k.Scale != nil, k.Virtual != nil, k.Computed != nil,
 			api.AnswersDeleted(k.GroupResource()))
 		if custom(k) {
 			fmt.Fprintln(h, k.ListKind().Kind, slices.Sorted(maps.Keys(k.Fields)))

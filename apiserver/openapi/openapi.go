@@ -23,12 +23,17 @@ import (
 // Handler serves the documents; safe for concurrent use.
 type Handler struct {
 	list    *catalog.Catalog
+	cbor    bool
 	mu      sync.Mutex
 	current atomic.Pointer[documents]
 }
 
 // New makes a handler for the list. Nothing is built yet.
 func New(list *catalog.Catalog) *Handler { return &Handler{list: list} }
+
+// SpeakCBOR has the documents say that bodies and answers may be CBOR. It is called before the
+// first request.
+func (h *Handler) SpeakCBOR() { h.cbor = true }
 
 // documents are those of the present state. Those of group versions that stayed the same
 // are kept.
@@ -43,7 +48,7 @@ func (h *Handler) documents() *documents {
 	if old != nil && old.state == h.list.State() {
 		return old
 	}
-	d := newDocuments(h.list.State(), old)
+	d := newDocuments(h.list.State(), h.cbor, old)
 	h.current.Store(d)
 	return d
 }

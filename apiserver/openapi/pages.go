@@ -64,8 +64,8 @@ func (pg page) define(m *models) string {
 }
 
 // describe3 builds the page's document, as JSON.
-func (pg page) describe3() ([]byte, error) {
-	p := emptyPaths(newModels(true))
+func (pg page) describe3(cbor bool) ([]byte, error) {
+	p := emptyPaths(newModels(true), cbor)
 	pg.add(p)
 	return p.encode3(pg.name)
 }

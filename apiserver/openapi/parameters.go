@@ -24,6 +24,24 @@ var (
 	customPatches = slices.DeleteFunc(slices.Clone(patches), func(p string) bool { return strings.Contains(p, "strategic") })
 )
 
+// withCBOR adds to media types what goes with them in CBOR.
+func withCBOR(list []string) []string {
+	with := slices.Clone(list)
+	for _, media := range list {
+		if other := inCBOR[media]; other != "" {
+			with = append(with, other)
+		}
+	}
+	return with
+}
+
+// inCBOR is what there is beside a media type when CBOR is spoken.
+var inCBOR = map[string]string{
+	"application/vnd.kubernetes.protobuf":              "application/cbor",
+	"application/vnd.kubernetes.protobuf;stream=watch": "application/cbor-seq",
+	"application/apply-patch+yaml":                     "application/apply-patch+cbor",
+}
+
 // Query parameters by what they are for.
 var (
 	prettyOnly       = []spec.Parameter{query("pretty", "string", "Write the answer indented when 'true'; the default is 'false' unless the client is a browser or a tool such as curl.")}

@@ -73,7 +73,7 @@ func versionsPart(hash string, all ...version) *part {
 		m := newModels(false)
 		done := maps.Clone(general())
 		for _, v := range all {
-			p := newPaths(m, v.GroupVersion)
+			p := newPaths(m, v)
 			for _, k := range v.kinds {
 				p.kind(k)
 			}
@@ -101,10 +101,10 @@ func versionsPart(hash string, all ...version) *part {
 func generalPart(all []version) *part {
 	var about strings.Builder
 	for _, v := range all {
-		fmt.Fprintln(&about, v.GroupVersion, v.stores())
+		fmt.Fprintln(&about, v.GroupVersion, v.stores(), v.cbor)
 	}
 	return newPart(hashOf(program()+about.String()), func() (entries, error) {
-		p := emptyPaths(newModels(false))
+		p := emptyPaths(newModels(false), len(all) > 0 && all[0].cbor)
 		for _, pg := range pages(all) {
 			pg.add(p)
 		}

@@ -40,7 +40,7 @@ func TestJoin(t *testing.T) {
 		remote("broken.example.io", `{"paths": []}`, nil), remote("gone.example.io", "", errors.New("gone")),
 		remote("metrics.example.io", remoteDocument, nil),
 	})
-	d := newDocuments(list.State(), nil).v2
+	d := newDocuments(list.State(), false, nil).v2
 	asJSON, asProtobuf := plain(t, d, false), plain(t, d, true)
 	var doc struct {
 		Swagger             string

@@ -24,15 +24,16 @@ type paths struct {
 	root     string // /apis/rbac.authorization.k8s.io/v1
 	items    map[string]spec.PathItem
 	response *spec.Response // 401, of every operation
+	cbor     bool           // it is spoken
 }
 
-func emptyPaths(m *models) *paths {
-	return &paths{models: m, items: map[string]spec.PathItem{}, response: answer(http.StatusUnauthorized)}
+func emptyPaths(m *models, cbor bool) *paths {
+	return &paths{models: m, items: map[string]spec.PathItem{}, response: answer(http.StatusUnauthorized), cbor: cbor}
 }
 
-func newPaths(m *models, gv schema.GroupVersion) *paths {
-	title := groupTitle(gv.Group)
-	p := emptyPaths(m)
+func newPaths(m *models, v version) *paths {
+	gv, title := v.GroupVersion, groupTitle(v.Group)
+	p := emptyPaths(m, v.cbor)
 	p.group, p.tag, p.root = title+upper(gv.Version), lower(title)+"_"+gv.Version, root(gv)
 	p.add(p.root+"/", nil, &operation{
 		verb: http.MethodGet, id: "get" + p.group + "APIResources", description: "get available resources",
@@ -132,6 +133,9 @@ func (p *paths) operation(o *operation) *spec.Operation {
 	if op.Consumes == nil {
 		op.Consumes = anything
 	}
+	if p.cbor {
+		op.Consumes, op.Produces = withCBOR(op.Consumes), withCBOR(op.Produces)
+	}
 	if o.action != "" {
 		op.AddExtension(extension+"action", o.action)
 	}
@@ -174,6 +178,10 @@ func ref(name string) *spec.Schema { return spec.RefSchema("#/definitions/" + na
 // kind describes all operations on a kind.
 func (p *paths) kind(k *api.Kind) {
 	r := newResourcePaths(p, k)
+	if k.Computed != nil {
+		r.reads()
+		return
+	}
 	if k.Virtual != nil {
 		p.add(r.collection, slices.Concat(r.scope, prettyOnly), r.create(r.scoped, k.GroupVersionKind, r.object))
 		return

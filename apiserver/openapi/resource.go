@@ -74,6 +74,16 @@ func (r *resourcePaths) objects() {
 	})...)
 }
 
+// reads are the operations on a kind that is only read.
+func (r *resourcePaths) reads() {
+	list := &operation{
+		verb: http.MethodGet, id: r.id("list", r.scoped, ""), action: "list", kind: r.k.GroupVersionKind,
+		answer: r.models.list(r.k, r.object), description: "list objects of kind " + r.k.Kind, parameters: listParameters, produces: stream,
+	}
+	r.add(r.collection, prettyOnly, list)
+	r.add(r.item, slices.Concat(r.name, prettyOnly), r.views("", "", r.k.GroupVersionKind, r.object, "read")...)
+}
+
 func (r *resourcePaths) create(scoped string, gvk schema.GroupVersionKind, definition string) *operation {
 	return &operation{
 		verb: http.MethodPost, id: r.id("create", scoped, ""), action: "post", kind: gvk,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"mime"
 	"reflect"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,6 +26,7 @@ const (
 	mediaJSON     = "application/json"
 	mediaYAML     = "application/yaml"
 	mediaProtobuf = "application/vnd.kubernetes.protobuf"
+	mediaCBOR     = "application/cbor"
 )
 
 // protobufMagic opens every protobuf body; a runtime.Unknown follows.
@@ -40,7 +42,7 @@ type protobufMessage interface {
 // may leave out apiVersion and kind (but not that of a custom resource); what it states
 // must be want. validation is the request's fieldValidation: under "Strict" unknown and
 // duplicate fields are an error, under "Warn" (or "") they are the warnings returned, under
-// "Ignore" they are not looked for. An empty contentType is JSON. Errors are *apierrors.StatusError: 400 for
+// "Ignore" they are not looked for. An empty contentType is JSON; who does not speak CBOR asks Speaks before. Errors are *apierrors.StatusError: 400 for
 // what cannot be read, 415 for a content type nobody speaks. The caller bounds the body.
 func Decode(want schema.GroupVersionKind, into runtime.Object, contentType string, body []byte, validation string) (warnings []string, err error) {
 	return decode(want, into, nil, contentType, body, validation)
@@ -56,7 +58,7 @@ func decode(want schema.GroupVersionKind, into runtime.Object, custom *api.Custo
 	media := mediaJSON
 	if contentType != "" {
 		if media, _, err = mime.ParseMediaType(contentType); err != nil {
-			return nil, unsupported(contentType)
+			return nil, unsupported(contentType, true)
 		}
 	}
 	switch media {
@@ -66,14 +68,37 @@ func decode(want schema.GroupVersionKind, into runtime.Object, custom *api.Custo
 		return decodeText(want, into, custom, body, body, nil, validation)
 	case mediaYAML, "application/x-yaml", "text/yaml":
 		return decodeYAML(want, into, custom, body, validation)
+	case mediaCBOR:
+		data, err := CBORToJSON(body)
+		if err != nil {
+			return nil, unreadable(want, metav1.TypeMeta{}, body, err)
+		}
+		return decodeText(want, into, custom, data, data, nil, validation)
 	}
-	return nil, unsupported(contentType)
+	return nil, unsupported(contentType, true)
 }
 
-func unsupported(contentType string) error {
+// Speaks gives the 415 for a content type that Decode does not take, or not unless cbor.
+func Speaks(contentType string, cbor bool) error {
+	media, _, err := mime.ParseMediaType(contentType)
+	switch {
+	case contentType == "", err == nil && slices.Contains(decoded, media), cbor && media == mediaCBOR:
+		return nil
+	}
+	return unsupported(contentType, cbor)
+}
+
+// decoded is what Decode always takes.
+var decoded = []string{mediaJSON, mediaYAML, mediaProtobuf, "application/x-yaml", "text/yaml"}
+
+func unsupported(contentType string, cbor bool) error {
+	accepted := decoded[:3:3]
+	if cbor {
+		accepted = append(accepted, mediaCBOR)
+	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: 415, Reason: metav1.StatusReasonUnsupportedMediaType,
-		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s; got %q", mediaJSON, mediaYAML, mediaProtobuf, contentType),
+		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s; got %q", strings.Join(accepted, ", "), contentType),
 	}}
 }
 

@@ -40,6 +40,7 @@ func (f *serverFlags) register(flags *pflag.FlagSet) {
 	flags.Var(path{&f.cfg.Audit.Webhook}, "audit-webhook-config-file", "kubeconfig of a server that audit events are sent to")
 	flags.StringSliceVar(&f.cfg.EnablePlugins, "enable-admission-plugins", nil, "admission plugins to switch on that are off by default: AlwaysPullImages, DenyServiceExternalIPs")
 	flags.StringSliceVar(&f.cfg.DisablePlugins, "disable-admission-plugins", nil, "admission plugins to switch off, such as DefaultStorageClass")
+	flags.Var(&f.cfg.Gates, "feature-gates", "features to switch on or off: "+cluster.GateHelp())
 	flags.DurationVar(&f.cfg.NodeGracePeriod, "node-monitor-grace-period", 50*time.Second, "how long a node may be silent before it counts as unreachable")
 	flags.BoolVar(&f.cfg.Node, "node", true, "run pods in this process too, not only the control plane")
 	registerAccess(flags, &f.cfg.Access)

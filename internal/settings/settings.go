@@ -12,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -54,7 +56,8 @@ func Apply(flags *pflag.FlagSet, file string, lookup func(string) (string, bool)
 	return errors.Join(errs...)
 }
 
-// read gives the file's values as flags take them; a list sets a flag several times.
+// read gives the file's values as flags take them; a list sets a flag several times, and so does
+// a map, as key=value.
 func read(file string, known map[string]bool) (map[string][]string, error) {
 	raw, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,24 +77,52 @@ func read(file string, known map[string]bool) (map[string][]string, error) {
 			unknown = append(unknown, key)
 			continue
 		}
-		list, isList := value.([]any)
-		if !isList {
-			list = []any{value}
+		texts, ok := flagValues(value)
+		if !ok {
+			return nil, fmt.Errorf("%s: %s: must be a text, a number, true or false, or a list or map of these", file, key)
 		}
-		for _, v := range list {
-			switch v := v.(type) {
-			case float64:
-				values[key] = append(values[key], strconv.FormatFloat(v, 'f', -1, 64))
-			case string, bool:
-				values[key] = append(values[key], fmt.Sprint(v))
-			default:
-				return nil, fmt.Errorf("%s: %s: must be a text, a number, true or false, or a list of these", file, key)
-			}
-		}
+		values[key] = texts
 	}
 	if len(unknown) > 0 {
 		sort.Strings(unknown)
 		return nil, fmt.Errorf("%s: unknown setting %s; settings are named like flags, see 'proa up --help'", file, strings.Join(unknown, ", "))
 	}
 	return values, nil
+}
+
+// flagValues are the texts that a flag is set to, one after the other; false: the value is none of a flag.
+func flagValues(value any) ([]string, bool) {
+	var texts []string
+	switch v := value.(type) {
+	case []any:
+		for _, one := range v {
+			t, ok := scalar(one)
+			if !ok {
+				return nil, false
+			}
+			texts = append(texts, t)
+		}
+		return texts, true
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			t, ok := scalar(v[key])
+			if !ok {
+				return nil, false
+			}
+			texts = append(texts, key+"="+t)
+		}
+		return texts, true
+	}
+	t, ok := scalar(value)
+	return []string{t}, ok
+}
+
+func scalar(value any) (string, bool) {
+	switch v := value.(type) {
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), true
+	case string, bool:
+		return fmt.Sprint(v), true
+	}
+	return "", false
 }

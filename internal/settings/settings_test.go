@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,13 +11,14 @@ import (
 )
 
 func TestApply(t *testing.T) {
-	known := map[string]bool{"port": true, "name": true, "san": true, "elsewhere": true}
+	known := map[string]bool{"port": true, "name": true, "san": true, "pairs": true, "elsewhere": true}
 	cases := []struct {
 		name, args, file string
 		env              map[string]string
 		port             int
 		want             string
 		err              string
+		pairs            string
 	}{
 		{name: "nothing given", port: 1, want: "d"},
 		{name: "file", file: "port: 2\nname: f\nsan: [a, b]\nelsewhere: 3\n", port: 2, want: "f"},
@@ -24,7 +26,9 @@ func TestApply(t *testing.T) {
 		{name: "flag over both", args: "--port=4", file: "port: 2", env: map[string]string{"PROA_PORT": "3"}, port: 4, want: "d"},
 		{name: "unknown key", file: "prot: 2", err: "unknown setting prot"},
 		{name: "wrong type", file: "port: x", err: "port: invalid argument"},
-		{name: "nested", file: "port: {a: 1}", err: "port: must be a text"},
+		{name: "map", file: "pairs: {a: true, b: 1}\nport: 2", port: 2, want: "d", pairs: "map[a:true b:1]"},
+		{name: "map for a number", file: "port: {a: 1}", err: "port: invalid argument"},
+		{name: "nested", file: "port: {a: {b: 1}}", err: "port: must be a text"},
 		{name: "not YAML", file: "port: [", err: "settings.yaml"},
 		{name: "twice", file: "port: 1\nport: 2", err: "already set"},
 		{name: "bad environment", env: map[string]string{"PROA_PORT": "x"}, err: "environment variable PROA_PORT"},
@@ -35,6 +39,7 @@ func TestApply(t *testing.T) {
 			port := flags.Int("port", 1, "")
 			name := flags.String("name", "d", "")
 			flags.StringSlice("san", nil, "")
+			pairs := flags.StringToString("pairs", nil, "")
 			if err := flags.Parse(strings.Fields(c.args)); err != nil {
 				t.Fatal(err)
 			}
@@ -50,6 +55,9 @@ func TestApply(t *testing.T) {
 					t.Fatalf("error %v, want %q in it", err, c.err)
 				}
 				return
+			}
+			if got := fmt.Sprint(*pairs); c.pairs != "" && got != c.pairs {
+				t.Errorf("pairs %s, want %s", got, c.pairs)
 			}
 			if err != nil || *port != c.port || *name != c.want {
 				t.Errorf("port %d, name %q, error %v; want %d, %q", *port, *name, err, c.port, c.want)
