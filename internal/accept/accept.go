@@ -23,7 +23,7 @@ type Wish struct {
 }
 
 // Wishes are those of a header in the client's order: by weight, and what names no type last. What
-// is no media type is left out.
+// cannot be read is left out.
 func Wishes(header string) iter.Seq[Wish] {
 	if !strings.Contains(header, "*") && !strings.Contains(header, "q=") {
 		return written(header)
@@ -37,17 +37,24 @@ func Wishes(header string) iter.Seq[Wish] {
 func written(header string) iter.Seq[Wish] {
 	return func(yield func(Wish) bool) {
 		for entry := range strings.SplitSeq(header, ",") {
-			media, params, err := mime.ParseMediaType(strings.TrimSpace(entry))
-			if err != nil {
-				continue
-			}
-			w := Wish{media, params, 1}
-			if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
-				w.weight = q
-			}
-			if !yield(w) {
+			if w, ok := read(strings.TrimSpace(entry)); ok && !yield(w) {
 				return
 			}
 		}
 	}
+}
+
+func read(entry string) (Wish, bool) {
+	if !strings.Contains(entry, ";") { // as most are
+		return Wish{strings.ToLower(entry), nil, 1}, entry != ""
+	}
+	media, params, err := mime.ParseMediaType(entry)
+	if err != nil {
+		return Wish{}, false
+	}
+	w := Wish{media, params, 1}
+	if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
+		w.weight = q
+	}
+	return w, true
 }
