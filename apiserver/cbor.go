@@ -2,8 +2,10 @@ package apiserver
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"reflect"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,20 +28,56 @@ func encodeCBOR(obj runtime.Object) ([]byte, error) {
 
 // cborBytes is an item as an answer, kept with it unless its kind is defined while the server runs.
 func (r *request) cborBytes(item *store.Item) ([]byte, error) {
-	k := r.kind
-	if k.Custom == nil {
-		return item.Encoded(k.slot.cbor, func(obj api.Object) ([]byte, error) {
-			if k.FromStored != nil {
-				obj = k.FromStored(obj)
-			}
-			return encodeCBOR(obj)
-		})
+	if r.kind.Custom == nil {
+		return item.Encoded(r.kind.slot.cbor, r.kind.marshalCBOR)
 	}
 	obj, err := r.view(item)
 	if err != nil {
 		return nil, err
 	}
 	return encodeCBOR(obj)
+}
+
+// marshalCBOR is a stored object as an answer, with its TypeMeta in front, see cborHeader.
+func (k *served) marshalCBOR(obj api.Object) ([]byte, error) {
+	if k.FromStored != nil {
+		obj = k.FromStored(obj)
+	}
+	raw, err := cbor.Marshal(bare(obj))
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) == 0 || raw[0] < 0xa0 || raw[0] > 0xb5 {
+		return nil, fmt.Errorf("%s is no map of a few fields in CBOR", k.Kind)
+	}
+	out := append(append([]byte(nil), cborStart...), raw[0]+2)
+	return append(append(out, k.cborHeader()...), raw[1:]...), nil
+}
+
+// cborHeader are the first two entries of each object of the kind. Elements of typed lists are
+// without them.
+func (k *served) cborHeader() []byte {
+	version, kind := k.ToAPIVersionAndKind()
+	return appendCBORText(appendCBORText(appendCBORText(appendCBORText(nil, "kind"), kind), "apiVersion"), version)
+}
+
+// appendCBORElement appends an item as an element of a list.
+func (r *request) appendCBORElement(dst []byte, item *store.Item, header int) ([]byte, error) {
+	if r.kind.Custom != nil { // whose lists are of no type, so that each item has its own
+		obj, err := r.view(item)
+		if err != nil {
+			return dst, err
+		}
+		raw, err := cborItem(obj)
+		return append(dst, raw...), err
+	}
+	at := len(dst)
+	dst, err := item.AppendEncoded(dst, r.kind.slot.cbor, r.kind.marshalCBOR)
+	if err != nil {
+		return dst, err
+	}
+	start := at + len(cborStart)
+	return slices.Replace(dst, at, start+1+header, dst[start]-2), nil
 }
 
 // cborItem is an object as a part of something.
@@ -67,6 +105,7 @@ func (r *request) writeCBORPage(w io.Writer, p *page) error {
 	if err != nil {
 		return err
 	}
+	header := len(r.kind.cborHeader())
 	buf := append(make([]byte, 0, chunk+8192), cborStart...)
 	buf = append(buf, 0xa4) // a map of four
 	buf = appendCBORText(appendCBORText(buf, "kind"), kind)
@@ -74,15 +113,10 @@ func (r *request) writeCBORPage(w io.Writer, p *page) error {
 	buf = append(appendCBORText(buf, "metadata"), meta...)
 	buf = appendCBORHead(appendCBORText(buf, "items"), 4, len(p.items))
 	for _, item := range p.items {
-		obj, err := r.view(item)
-		if err != nil {
+		if buf, err = r.appendCBORElement(buf, item, header); err != nil {
 			return err
 		}
-		raw, err := cborItem(bare(obj))
-		if err != nil {
-			return err
-		}
-		if buf = append(buf, raw...); len(buf) >= chunk {
+		if len(buf) >= chunk {
 			if _, err := w.Write(buf); err != nil {
 				return nil // a client that went away
 			}
@@ -95,9 +129,6 @@ func (r *request) writeCBORPage(w io.Writer, p *page) error {
 
 // bare is a typed object without kind and apiVersion, shallowly copied.
 func bare(obj api.Object) api.Object {
-	if _, ok := obj.(*unstructured.Unstructured); ok {
-		return obj
-	}
 	copied := reflect.New(reflect.TypeOf(obj).Elem())
 	copied.Elem().Set(reflect.ValueOf(obj).Elem())
 	one := copied.Interface().(api.Object)

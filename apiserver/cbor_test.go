@@ -190,7 +190,14 @@ func TestAnswersInCBOR(t *testing.T) {
 	}
 	get("/api/v1/namespaces/default", "application/cbor"+table, "Table")
 	get("/api/v1/namespaces", "application/cbor"+part, "PartialObjectMetadataList")
-	get("/api/v1/namespaces", "application/json;q=0.9,application/cbor;q=1", "NamespaceList")
+	items := get("/api/v1/namespaces", "application/json;q=0.9,application/cbor;q=1", "NamespaceList")["items"].([]any)
+	first := items[0].(map[string]any)
+	if _, typed := first["kind"]; len(items) != 2 || typed || first["metadata"].(map[string]any)["name"] != "default" || first["spec"] == nil {
+		t.Error(items)
+	}
+	if one := get("/api/v1/namespaces/default", "application/cbor", "Namespace"); one["apiVersion"] != "v1" || one["spec"] == nil {
+		t.Error(one)
+	}
 	get("/api/v1/componentstatuses", "application/cbor", "ComponentStatusList")
 	get("/api/v1", "application/cbor", "APIResourceList")
 	get("/apis", "application/cbor", "APIGroupList")

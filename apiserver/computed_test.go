@@ -85,6 +85,9 @@ func TestComponentStatusForPeople(t *testing.T) {
 			t.Errorf("%s: warned of %s", path, w)
 		}
 	}
+	if a := h.do("GET", "/metrics", ""); !strings.Contains(string(a.body), `apiserver_requested_deprecated_apis{group="",removed_release="",resource="endpoints",subresource="",version="v1"} 1`) {
+		t.Error("the metrics do not tell")
+	}
 	a = h.do("GET", path, "", "Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
 	if !strings.Contains(string(a.body), `"items":[{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"etcd-0"}}`) {
 		t.Errorf("%s", a.body)

@@ -54,7 +54,8 @@ func (r *request) warnDeprecated() {
 		return
 	}
 	r.warn(r.kind.deprecated)
-	if r.kind.Custom == nil {
-		r.record.Annotate("k8s.io/deprecated", "true")
+	r.record.Annotate("k8s.io/deprecated", "true")
+	if r.sub == "" { // what is asked for below may be anything
+		r.s.metrics.Deprecated(r.gv.Group, r.gv.Version, r.resource, "", "")
 	}
 }

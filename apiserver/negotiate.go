@@ -1,16 +1,13 @@
 package apiserver
 
 import (
-	"cmp"
-	"iter"
-	"mime"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/proa-dev/proa/internal/accept"
 )
 
 // Media types that are spoken.
@@ -39,48 +36,12 @@ type offer struct {
 	cbor     bool // it is spoken
 }
 
-// wish is one entry of an Accept header.
-type wish struct {
-	media  string
-	params map[string]string
-	weight float64
-}
-
-// written are the wishes as they stand in the header.
-func written(accept string) iter.Seq[wish] {
-	return func(yield func(wish) bool) {
-		for entry := range strings.SplitSeq(accept, ",") {
-			media, params, err := mime.ParseMediaType(strings.TrimSpace(entry))
-			if err != nil {
-				continue
-			}
-			w := wish{media, params, 1}
-			if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
-				w.weight = q
-			}
-			if !yield(w) {
-				return
-			}
-		}
-	}
-}
-
-// wishes are in the client's order: by weight, and what names no type last.
-func wishes(accept string) iter.Seq[wish] {
-	if !strings.Contains(accept, "*") && !strings.Contains(accept, "q=") {
-		return written(accept)
-	}
-	return slices.Values(slices.SortedStableFunc(written(accept), func(a, b wish) int {
-		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(strings.Count(a.media, "*"), strings.Count(b.media, "*")))
-	}))
-}
-
 // choose picks the first of the client's wishes that can be met.
-func (o offer) choose(accept string) (*choice, error) {
-	if accept == "" {
+func (o offer) choose(header string) (*choice, error) {
+	if header == "" {
 		return &choice{media: typeJSON}, nil
 	}
-	for w := range wishes(accept) {
+	for w := range accept.Wishes(header) {
 		if c := o.meet(w); c != nil {
 			return c, nil
 		}
@@ -89,9 +50,9 @@ func (o offer) choose(accept string) (*choice, error) {
 }
 
 // meet is how a wish is met, nil if it cannot be.
-func (o offer) meet(w wish) *choice {
-	c := &choice{media: w.media, pretty: w.params["pretty"] == "1"}
-	switch w.media {
+func (o offer) meet(w accept.Wish) *choice {
+	c := &choice{media: w.Media, pretty: w.Params["pretty"] == "1"}
+	switch w.Media {
 	case "*/*", "application/*":
 		c.media = typeJSON
 	case typeJSON, typeProtobuf:
@@ -100,17 +61,17 @@ func (o offer) meet(w wish) *choice {
 			return nil
 		}
 	case typeCBOR, typeCBORSequence:
-		if !o.cbor || w.media == typeCBORSequence && !o.watch {
+		if !o.cbor || w.Media == typeCBORSequence && !o.watch {
 			return nil
 		}
 		c.media = typeCBOR
 	default:
 		return nil
 	}
-	if stream := w.params["stream"]; stream != "" && stream != "watch" {
+	if stream := w.Params["stream"]; stream != "" && stream != "watch" {
 		return nil
 	}
-	if !c.transform(w.params) || c.media == typeProtobuf && c.as == "" && !o.protobuf {
+	if !c.transform(w.Params) || c.media == typeProtobuf && c.as == "" && !o.protobuf {
 		return nil
 	}
 	return c

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"mime"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
 	serializerjson "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+
+	"github.com/proa-dev/proa/internal/accept"
 )
 
 // document is one answer in all its forms, each encoded on first need.
@@ -73,17 +74,14 @@ func (c choice) contentType() string {
 	return c.media + ";g=apidiscovery.k8s.io;v=" + c.version + ";as=APIGroupDiscoveryList"
 }
 
-// choose picks the first entry of an Accept header that the document exists in; spoken are the
+// choose picks the first wish of an Accept header that the document exists in; spoken are the
 // media types that there are.
-func (d *document) choose(accept string, spoken []string) (choice, bool) {
-	if accept == "" {
+func (d *document) choose(header string, spoken []string) (choice, bool) {
+	if header == "" {
 		return choice{media: typeJSON}, true
 	}
-	for entry := range strings.SplitSeq(accept, ",") {
-		media, params, err := mime.ParseMediaType(strings.TrimSpace(entry))
-		if err != nil {
-			continue
-		}
+	for w := range accept.Wishes(header) {
+		media, params := w.Media, w.Params
 		if media == "*/*" || media == "application/*" {
 			media = typeJSON
 		} else if !slices.Contains(spoken, media) {

@@ -41,6 +41,7 @@ type Registry struct {
 	duration *prometheus.HistogramVec
 	long     *prometheus.GaugeVec
 	ended    *prometheus.CounterVec
+	old      *prometheus.GaugeVec
 
 	reading, writing atomic.Int64
 
@@ -84,18 +85,27 @@ func New(collectors ...prometheus.Collector) *Registry {
 		Name: "apiserver_request_terminations_total",
 		Help: "Number of requests which apiserver terminated in self-defense.",
 	}, append([]string{"code"}, requestLabels...))
+	r.old = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "apiserver_requested_deprecated_apis",
+		Help: "Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.",
+	}, []string{"group", "version", "resource", "subresource", "removed_release"})
 	inflight := func(kind string, n *atomic.Int64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "apiserver_current_inflight_requests", ConstLabels: prometheus.Labels{"request_kind": kind},
 			Help: "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
 		}, func() float64 { return float64(n.Load()) })
 	}
-	r.own.MustRegister(r.total, r.duration, r.long, r.ended, inflight("readOnly", &r.reading), inflight("mutating", &r.writing))
+	r.own.MustRegister(r.total, r.duration, r.long, r.ended, r.old, inflight("readOnly", &r.reading), inflight("mutating", &r.writing))
 	r.own.MustRegister(collectors...)
 	// The default registry has the process's, Go's and etcd's.
 	both := prometheus.Gatherers{r.own, prometheus.DefaultGatherer}
 	r.handler = promhttp.HandlerFor(both, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4})
 	return r
+}
+
+// Deprecated notes that a resource was asked for that goes out of use; removed is the release without it, if that is known.
+func (r *Registry) Deprecated(group, version, resource, subresource, removed string) {
+	r.old.WithLabelValues(group, version, resource, subresource, removed).Set(1)
 }
 
 // ServeHTTP answers a scrape.

@@ -18,7 +18,8 @@ const (
 	maxCost   = 64 << 20
 	valueCost = 32  // a value
 	listCost  = 40  // a list, without its values
-	mapCost   = 320 // a map of up to eight entries, without its values
+	emptyCost = 48  // a map that is empty
+	mapCost   = 320 // one of up to eight entries, without its values
 	entryCost = 24  // each entry
 )
 
@@ -57,8 +58,8 @@ const (
 	cborTag
 )
 
-// First bytes of a byte string without a length, and of the end of what has none.
-const endless, end = 0x5f, 0xff
+// First bytes of a byte string without a length, of the end of what has none, and of an empty map.
+const endless, end, emptyMap = 0x5f, 0xff, 0xa0
 
 // checkItems estimates what decoding costs, and looks at byte strings that are to be texts. Nesting does not
 // matter to it: it goes from one item's head to the next. What is not well-formed is found by
@@ -93,7 +94,11 @@ func checkItems(data []byte) error {
 			if n > uint64(len(data)) {
 				return errCut
 			}
-			cost += mapCost + int(n)*entryCost
+			if first == emptyMap {
+				cost += emptyCost
+			} else {
+				cost += mapCost + int(n)*entryCost
+			}
 		}
 		if cost > maxCost {
 			return errCost

@@ -42,6 +42,7 @@ machine by itself. For a cluster with another name: PROA_NAME=x proa kubectl ...
 				ConfigFlags:   genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50),
 				IOStreams:     genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr},
 			})
+			logs.AddFlags(k.PersistentFlags()) // -v
 			k.SetArgs(args)
 			if err := k.ExecuteContext(cmd.Context()); err != nil {
 				cmdutil.CheckErr(err)
