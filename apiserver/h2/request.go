@@ -163,9 +163,7 @@ func (c *conn) headersRead(f *http2.HeadersFrame) error {
 	}
 	c.seen = id
 	if c.leaving { // which the peer could not know yet
-		c.word(http2.FrameRSTStream, id, uint32(http2.ErrCodeRefusedStream))
-		c.remember(id, true)
-		return c.answered()
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeRefusedStream}
 	}
 	c.lastID = id
 	if looped || c.block.bad {
