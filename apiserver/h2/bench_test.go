@@ -65,6 +65,24 @@ func benchExchange(method string, body []byte) func(b *testing.B, s *site) {
 	}
 }
 
+// BenchmarkDeep has handlers that need a stack of some size, as real ones do.
+func BenchmarkDeep(b *testing.B) {
+	both(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Sum", string(rune('a'+deep(60)%20)))
+		answering(w, r)
+	}), benchExchange("GET", nil))
+}
+
+//go:noinline
+func deep(n int) int {
+	var frame [200]byte
+	frame[n] = byte(n)
+	if n == 0 {
+		return 1
+	}
+	return deep(n-1) + int(frame[n])
+}
+
 func BenchmarkGet(b *testing.B)  { both(b, answering, benchExchange("GET", nil)) }
 func BenchmarkPost(b *testing.B) { both(b, answering, benchExchange("POST", answer1k)) }
 

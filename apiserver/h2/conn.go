@@ -36,6 +36,7 @@ type conn struct {
 	base    context.Context
 	handler http.Handler
 	all     sync.WaitGroup // handlers and writers
+	work    chan work      // for the goroutines that wait
 
 	// Of the reader alone.
 	framer *http2.Framer
@@ -45,6 +46,7 @@ type conn struct {
 	mu sync.Mutex
 	out
 	streams map[uint32]*stream
+	parked  int    // goroutines that wait for work and have none under way
 	orphans int    // streams that ended before their handlers did, which still run
 	seen    uint32 // the last that the peer opened
 	lastID  uint32 // the last of these that was not refused because the connection ends
@@ -67,7 +69,7 @@ type conn struct {
 }
 
 func newConn(s *server, t *tls.Conn, h http.Handler, base context.Context) *conn {
-	c := &conn{srv: s, tls: t, handler: h, streams: map[uint32]*stream{}}
+	c := &conn{srv: s, tls: t, handler: h, streams: map[uint32]*stream{}, work: make(chan work, mostParked)}
 	state := t.ConnectionState()
 	c.state, c.remote = &state, t.RemoteAddr().String()
 	// As net/http has it for all requests; one that was made by hand may have no such values.
@@ -89,6 +91,7 @@ func (c *conn) serve() {
 		err = c.next()
 	}
 	c.finish(err)
+	close(c.work)
 	c.all.Wait()
 }
 

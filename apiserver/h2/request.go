@@ -218,12 +218,11 @@ func (c *conn) open(id uint32, end bool) error {
 		st.noMore()
 	}
 	c.streams[id] = st
-	c.all.Add(1)
 	h := c.handler
 	if b.large {
 		h = http.HandlerFunc(tooLarge)
 	}
-	go st.run(h)
+	c.start(work{st, h})
 	return nil
 }
 
