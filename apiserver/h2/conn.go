@@ -36,6 +36,7 @@ type conn struct {
 	base    context.Context
 	handler http.Handler
 	all     sync.WaitGroup // handlers and writers
+	work    chan work      // for the goroutines that wait
 
 	// Of the reader alone.
 	framer *http2.Framer
@@ -45,6 +46,7 @@ type conn struct {
 	mu sync.Mutex
 	out
 	streams map[uint32]*stream
+	parked  int    // goroutines that wait for work and have none under way
 	orphans int    // streams that ended before their handlers did, which still run
 	seen    uint32 // the last that the peer opened
 	lastID  uint32 // the last of these that was not refused because the connection ends
@@ -67,11 +69,13 @@ type conn struct {
 }
 
 func newConn(s *server, t *tls.Conn, h http.Handler, base context.Context) *conn {
-	c := &conn{srv: s, tls: t, handler: h, streams: map[uint32]*stream{}}
+	c := &conn{srv: s, tls: t, handler: h, streams: map[uint32]*stream{}, work: make(chan work, mostParked)}
 	state := t.ConnectionState()
 	c.state, c.remote = &state, t.RemoteAddr().String()
-	// As net/http has it for all requests; one that was made by hand may have no such values.
-	c.base = context.WithValue(context.WithValue(base, http.ServerContextKey, s.http), http.LocalAddrContextKey, t.LocalAddr())
+	c.base = base
+	if base.Value(http.ServerContextKey) == nil { // net/http says so itself
+		c.base = context.WithValue(context.WithValue(base, http.ServerContextKey, s.http), http.LocalAddrContextKey, t.LocalAddr())
+	}
 	c.framer = http2.NewFramer(nil, t)
 	c.framer.SetReuseFrames()
 	c.framer.SetMaxReadFrameSize(frameSize)
@@ -89,6 +93,7 @@ func (c *conn) serve() {
 		err = c.next()
 	}
 	c.finish(err)
+	close(c.work)
 	c.all.Wait()
 }
 
@@ -109,6 +114,9 @@ func (c *conn) begin() error {
 	c.later()
 	c.becameIdle()
 	c.mu.Unlock()
+	if c.state.Version < tls.VersionTLS13 && !secure(c.state.CipherSuite) {
+		return http2.ConnectionError(http2.ErrCodeInadequateSecurity)
+	}
 	if err := c.readWithin(c.srv.cfg.HeaderTimeout); err != nil {
 		return err
 	}
@@ -131,6 +139,18 @@ func (c *conn) begin() error {
 		return err
 	}
 	return c.readWithin(0)
+}
+
+// secure says whether HTTP/2 may use a cipher suite of TLS 1.2 (RFC 9113, appendix A names those
+// it may not).
+func secure(suite uint16) bool {
+	switch suite {
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
+		return true
+	}
+	return false
 }
 
 // readWithin bounds what the reader waits for from now on; 0: not at all.

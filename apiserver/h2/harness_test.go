@@ -112,10 +112,15 @@ type raw struct {
 	dec  *hpack.Decoder
 }
 
-// dial begins a connection; preface says whether with a preface and settings.
+// dial connects; the test writes the preface.
 func (s *site) dial() *raw {
 	s.t.Helper()
-	c, err := tls.Dial("tcp", s.addr, clientTLS())
+	return s.over(clientTLS())
+}
+
+func (s *site) over(cfg *tls.Config) *raw {
+	s.t.Helper()
+	c, err := tls.Dial("tcp", s.addr, cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -232,3 +232,60 @@ func (f flushing) Write(p []byte) (int, error) {
 	f.ResponseWriter.(http.Flusher).Flush()
 	return n, err
 }
+
+// A handler that reads slowly holds a window's worth of a body, however long that is.
+func TestSlowReaderHoldsAWindow(t *testing.T) {
+	most := 0
+	s := newSite(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		st := w.(*answer).st
+		p := make([]byte, 1000)
+		for {
+			_, err := r.Body.Read(p)
+			st.c.mu.Lock()
+			most = max(most, cap(st.data))
+			st.c.mu.Unlock()
+			if err != nil {
+				fmt.Fprint(w, err)
+				return
+			}
+		}
+	}), &Config{})
+	resp, err := s.client(nil).Post(s.url("/"), "", bytes.NewReader(make([]byte, 16<<20)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if said, err := io.ReadAll(resp.Body); err != nil || string(said) != "EOF" || most > 3*streamWindow {
+		t.Errorf("%s %v, %d KiB held", said, err, most>>10)
+	}
+}
+
+// Streams that wait and end are not remembered; goroutines that wait for work end with the connection.
+func TestNothingIsKept(t *testing.T) {
+	conns := make(chan *conn, 100)
+	s := newSite(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conns <- w.(*answer).st.c
+		_, _ = w.Write(make([]byte, 1<<20))
+	}), &Config{})
+	r := s.open()
+	for id := uint32(1); id < 40; id += 2 {
+		r.headers(id, true, request("GET", "/")...)
+		for got := ""; !strings.HasPrefix(got, "HEADERS"); {
+			got = r.said()
+		}
+		r.ok(r.f.WriteRSTStream(id, 8))
+	}
+	c := <-conns
+	for range 200 {
+		c.mu.Lock()
+		held, orphans, waiting, streams, parked := c.pending, c.orphans, len(c.waiting), len(c.streams), c.parked
+		c.mu.Unlock()
+		if held == nil && orphans+waiting+streams == 0 && parked <= mostParked {
+			_ = r.conn.Close()
+			noneLeft(t)
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("something of streams that ended is kept")
+}

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net/http"
@@ -269,5 +270,24 @@ func TestPreface(t *testing.T) {
 				t.Error(got)
 			}
 		})
+	}
+}
+
+// TLS 1.2 is taken with the suites that HTTP/2 allows.
+func TestSuites(t *testing.T) {
+	s := newSite(t, hold(t), &Config{})
+	for suite, want := range map[uint16]string{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: "HEADERS 1 200 END",
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA:    "GOAWAY INADEQUATE_SECURITY",
+	} {
+		cfg := clientTLS()
+		cfg.MaxVersion, cfg.CipherSuites = tls.VersionTLS12, []uint16{suite}
+		r := s.over(cfg)
+		_, _ = io.WriteString(r.conn, http2.ClientPreface)
+		_ = r.f.WriteSettings()
+		_ = r.f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: r.block(request("GET", "/")...), EndStream: true, EndHeaders: true})
+		if got := r.said(); got != want {
+			t.Errorf("%s: %s", tls.CipherSuiteName(suite), got)
+		}
 	}
 }

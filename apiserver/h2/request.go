@@ -163,9 +163,7 @@ func (c *conn) headersRead(f *http2.HeadersFrame) error {
 	}
 	c.seen = id
 	if c.leaving { // which the peer could not know yet
-		c.word(http2.FrameRSTStream, id, uint32(http2.ErrCodeRefusedStream))
-		c.remember(id, true)
-		return c.answered()
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeRefusedStream}
 	}
 	c.lastID = id
 	if looped || c.block.bad {
@@ -220,12 +218,11 @@ func (c *conn) open(id uint32, end bool) error {
 		st.noMore()
 	}
 	c.streams[id] = st
-	c.all.Add(1)
 	h := c.handler
 	if b.large {
 		h = http.HandlerFunc(tooLarge)
 	}
-	go st.run(h)
+	c.start(work{st, h})
 	return nil
 }
 

@@ -7,9 +7,47 @@ import (
 	"golang.org/x/net/http2"
 )
 
+// mostParked is how many goroutines of a connection wait for its next requests: their stacks
+// have the size that handlers need, which a new one would have to grow to.
+const mostParked = 2
+
+// work is one request, for the goroutines that wait.
+type work struct {
+	st *stream
+	h  http.Handler
+}
+
+// start has a goroutine run the handler.
+func (c *conn) start(w work) {
+	if c.parked > 0 {
+		c.parked--
+		c.work <- w // has room for all that wait
+		return
+	}
+	c.all.Go(func() { c.worker(w) })
+}
+
+// worker runs handlers until enough others wait for the next, or the connection ends.
+func (c *conn) worker(w work) {
+	for {
+		w.st.run(w.h)
+		w = work{}
+		c.mu.Lock()
+		if c.failed != nil || c.parked >= mostParked {
+			c.mu.Unlock()
+			return
+		}
+		c.parked++
+		c.mu.Unlock()
+		more := false
+		if w, more = <-c.work; !more {
+			return
+		}
+	}
+}
+
 // run runs the handler of a stream and ends its answer.
 func (st *stream) run(h http.Handler) {
-	defer st.c.all.Done()
 	st.deadlines()
 	a := &st.answer
 	returned := false

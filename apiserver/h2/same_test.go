@@ -224,7 +224,7 @@ func TestSameAsTheStandard(t *testing.T) {
 				if got := outcome(c, ours.url(""), i); got != want {
 					t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
 				}
-				if took := time.Since(begun); took > 5*time.Second {
+				if took := time.Since(begun); took > 5*time.Second && name != "slow" {
 					t.Errorf("%s took %s", name, took)
 				}
 			}

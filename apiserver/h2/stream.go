@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,6 +61,10 @@ func (st *stream) end(err error) {
 		st.dataErr = err
 	}
 	delete(c.streams, st.id)
+	if st.queued {
+		st.queued = false
+		c.waiting = slices.DeleteFunc(c.waiting, func(w *stream) bool { return w == st })
+	}
 	if !st.left {
 		c.orphans++
 	}
@@ -101,8 +106,8 @@ func (st *stream) arrived(p []byte) {
 		st.c.grant(nil)
 		return
 	}
-	if st.from == len(st.data) {
-		st.data, st.from = st.data[:0], 0
+	if st.from > 0 && (st.from == len(st.data) || len(st.data)+len(p) > cap(st.data)) { // what was read makes room
+		st.data, st.from = append(st.data[:0], st.data[st.from:]...), 0
 	}
 	if st.data == nil && st.length > int64(len(p)) {
 		st.data = make([]byte, 0, min(st.length, 4<<10))
