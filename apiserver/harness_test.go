@@ -48,6 +48,7 @@ import (
 	"github.com/proa-dev/proa/apiserver"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/discovery"
+	"github.com/proa-dev/proa/apiserver/h2"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
 	"github.com/proa-dev/proa/store"
@@ -185,7 +186,10 @@ func newHouseOn(t testing.TB, cfg store.Config, audited *audit.Log, steps func(a
 	}
 	env.Writer = h.server.Writer()
 	h.front = httptest.NewUnstartedServer(h.server.Handler())
-	h.front.EnableHTTP2 = true
+	if err := h2.Configure(h.front.Config, h2.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	h.front.TLS, h.front.EnableHTTP2 = h.front.Config.TLSConfig, true // the latter for its clients
 	h.front.StartTLS()
 	t.Cleanup(func() { h.server.Close(); h.front.Close() })
 	for _, name := range []string{"default", "kube-system"} {

@@ -227,7 +227,7 @@ func (a *answer) send(p []byte) error {
 	if err := a.encode(p, false); err != nil {
 		return err
 	}
-	c.soon(a.st)
+	c.soon()
 	return a.st.err
 }
 

@@ -150,9 +150,10 @@ func (c *conn) drainAlone() {
 }
 
 // soon has what is pending written at once if the connection is quiet, and with what follows
-// if it is busy. Many that are woken by one event get their turn before the write.
-func (c *conn) soon(st *stream) {
-	if c.writing || c.armed || c.about {
+// if it is busy. Another goroutine does it: writing needs a larger stack than waiting, which
+// each of a connection's watches would keep.
+func (c *conn) soon() {
+	if c.writing || c.armed || c.about || c.pending == nil || c.failed != nil {
 		return
 	}
 	if rest := gather - time.Since(c.sent); rest > 0 {
@@ -160,13 +161,18 @@ func (c *conn) soon(st *stream) {
 		return
 	}
 	c.about = true
-	c.mu.Unlock()
+	c.start(work{})
+}
+
+// drainSoon writes what is pending after the many that one event wakes have had their turn.
+func (c *conn) drainSoon() {
 	runtime.Gosched()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.about = false
 	if !c.writing {
-		c.writing, c.writer = true, st
-		c.drain(turns)
+		c.writing = true
+		c.drain(0)
 	}
 }
 

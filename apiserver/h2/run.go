@@ -7,17 +7,17 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// mostParked is how many goroutines of a connection wait for its next requests: their stacks
+// mostParked is how many goroutines of a connection wait for its next requests and writes: their stacks
 // have the size that handlers need, which a new one would have to grow to.
 const mostParked = 2
 
-// work is one request, for the goroutines that wait.
+// work is a request, or without one the writing of what is pending.
 type work struct {
 	st *stream
 	h  http.Handler
 }
 
-// start has a goroutine run the handler.
+// start has a goroutine do the work.
 func (c *conn) start(w work) {
 	if c.parked > 0 {
 		c.parked--
@@ -27,11 +27,15 @@ func (c *conn) start(w work) {
 	c.all.Go(func() { c.worker(w) })
 }
 
-// worker runs handlers until enough others wait for the next, or the connection ends.
+// worker works until enough others wait for the next, or the connection ends.
 func (c *conn) worker(w work) {
 	for {
-		w.st.run(w.h)
-		w = work{}
+		if w.st == nil {
+			c.drainSoon()
+		} else {
+			w.st.run(w.h)
+			w = work{}
+		}
 		c.mu.Lock()
 		if c.failed != nil || c.parked >= mostParked {
 			c.mu.Unlock()
