@@ -24,9 +24,12 @@ func (p *Place) lockFile(process string) string {
 	return filepath.Join(p.RunDir(), process+".pid")
 }
 
-// lookers bounds how often a lock is tried that somebody holds for the moment in which he
-// looks whether the process runs.
-const lookers = 100
+// A lock that somebody holds for the moment in which he looks whether the process runs is
+// tried again after a pause, for so long at most.
+const (
+	lookerPause = time.Millisecond
+	lookerMost  = 5 * time.Second
+)
 
 // claimProcess takes the lock of a process of this cluster; the error names who has it.
 func claimProcess(p *Place, process string) (release func(), err error) {
@@ -37,8 +40,8 @@ func claimProcess(p *Place, process string) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for tries := lookers; unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; tries-- {
-		if pid := runningPid(p, process); pid != 0 && hasOpen(pid, p.lockFile(process)) || tries == 0 {
+	for begun := time.Now(); unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; <-time.After(lookerPause) {
+		if pid := runningPid(p, process); pid != 0 && hasOpen(pid, p.lockFile(process)) || time.Since(begun) > lookerMost {
 			f.Close()
 			return nil, fmt.Errorf("%s of cluster %q runs already (pid %d)", process, p.Name, pid)
 		}
