@@ -46,13 +46,13 @@ type out struct {
 	encoder *hpack.Encoder // writes to pending
 }
 
-// buffer is pooled: a connection that is quiet holds none.
+// buffer is pooled, with the size that it has grown to: a connection that is quiet holds none.
 type buffer struct{ b []byte }
 
 var buffers = sync.Pool{New: func() any { return &buffer{make([]byte, 0, 4<<10)} }}
 
 func (b *buffer) release() {
-	if cap(b.b) <= 2*piece {
+	if cap(b.b) <= 2*mostPending {
 		b.b = b.b[:0]
 		buffers.Put(b)
 	}
