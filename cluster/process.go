@@ -121,29 +121,23 @@ func runningProcesses(p *Place) []string {
 	return names
 }
 
-// stopProcess asks a process of the cluster to end, and after ten seconds makes it.
+// How long a process of the cluster has to end by itself, and when it is made to.
+const (
+	termGrace = 12 * time.Second
+	killGrace = 5 * time.Second
+)
+
+// stopProcess asks a process of the cluster to end, and after termGrace makes it.
 func stopProcess(ctx context.Context, p *Place, process string) error {
 	held, err := hold(p, process)
 	if err != nil || held == nil {
 		return err
 	}
 	defer held.Close()
-	for _, s := range []struct {
-		signal unix.Signal
-		wait   time.Duration
-	}{{unix.SIGTERM, 12 * time.Second}, {unix.SIGKILL, 5 * time.Second}} {
-		if err := held.Signal(s.signal); err != nil {
-			return fmt.Errorf("stop %s: %w", process, err)
-		}
-		poll := []unix.PollFd{{Fd: int32(held.FD), Events: unix.POLLIN}}
-		if n, err := unix.Poll(poll, int(s.wait.Milliseconds())); err == nil && n > 0 {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+	if err := pidfd.End(ctx, []*pidfd.Process{held}, termGrace, killGrace); err != nil {
+		return fmt.Errorf("stop %s (pid %d): %w", process, held.PID, err)
 	}
-	return fmt.Errorf("stop %s (pid %d): it does not end", process, held.PID)
+	return nil
 }
 
 // startDetached starts a proa process that outlives this one, logging to a file.

@@ -48,7 +48,7 @@ func undoProcess(ctx context.Context, prefix string) (string, error) {
 	if len(found) == 0 {
 		return "", nil
 	}
-	return fmt.Sprintf("ended %d processes of %s", len(found), prefix), endAll(ctx, found)
+	return fmt.Sprintf("ended %d processes of %s", len(found), prefix), pidfd.End(ctx, found, termGrace, killGrace)
 }
 
 func runs(pid int, prefix string) bool {
@@ -61,51 +61,6 @@ func release(list []*pidfd.Process) {
 	for _, p := range list {
 		p.Close()
 	}
-}
-
-// endAll ends the processes: SIGTERM, then SIGKILL after termGrace, and waits for them.
-func endAll(ctx context.Context, list []*pidfd.Process) error {
-	for _, step := range []struct {
-		signal unix.Signal
-		grace  time.Duration
-	}{{unix.SIGTERM, termGrace}, {unix.SIGKILL, killGrace}} {
-		for _, p := range list {
-			if err := p.Signal(step.signal); err != nil {
-				return err
-			}
-		}
-		left, err := await(ctx, list, step.grace)
-		if err != nil || left == 0 {
-			return err
-		}
-	}
-	return fmt.Errorf("%d of %d processes do not end", len(list), len(list))
-}
-
-// await waits until all processes have ended or d is over, and says how many have not.
-func await(ctx context.Context, list []*pidfd.Process, d time.Duration) (int, error) {
-	deadline := time.Now().Add(d)
-	running := slices.Clone(list)
-	for len(running) > 0 && time.Now().Before(deadline) {
-		if err := ctx.Err(); err != nil {
-			return len(running), err
-		}
-		fds := make([]unix.PollFd, len(running))
-		for i, p := range running {
-			fds[i] = unix.PollFd{Fd: int32(p.FD), Events: unix.POLLIN}
-		}
-		if _, err := unix.Poll(fds, 100); err != nil && !errors.Is(err, unix.EINTR) {
-			return len(running), fmt.Errorf("wait for processes: %w", err)
-		}
-		still := running[:0]
-		for i, p := range running {
-			if fds[i].Revents == 0 {
-				still = append(still, p)
-			}
-		}
-		running = still
-	}
-	return len(running), nil
 }
 
 // undoCgroup kills what runs in the group, in every hierarchy, and removes it with its children.
@@ -170,7 +125,7 @@ func killGroups(ctx context.Context, roots []string) (int, error) {
 			return len(found), err
 		}
 	}
-	_, err := await(ctx, found, killGrace)
+	_, err := pidfd.Wait(ctx, found, killGrace)
 	return len(found), err
 }
 
@@ -178,7 +133,7 @@ func killGroups(ctx context.Context, roots []string) (int, error) {
 func others(roots []string) []int {
 	var all []int
 	for _, dir := range groups(roots) {
-		all = append(all, processes(dir)...)
+		all = append(all, pidfd.InGroup(dir)...)
 	}
 	slices.Sort(all)
 	return slices.DeleteFunc(slices.Compact(all), func(pid int) bool { return pid == os.Getpid() })
@@ -216,20 +171,6 @@ func groups(roots []string) []string {
 	}
 	slices.Reverse(list)
 	return list
-}
-
-func processes(dir string) []int {
-	data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	if err != nil {
-		return nil
-	}
-	var pids []int
-	for _, field := range strings.Fields(string(data)) {
-		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
 }
 
 // removeStep is how long the kernel gets to let go of a group whose processes have ended.

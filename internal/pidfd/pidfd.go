@@ -10,11 +10,15 @@ package pidfd
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,6 +74,69 @@ func Members(look func() []int) []*Process {
 		p.Close()
 		return true
 	})
+}
+
+// InGroup are the numbers of the processes in a cgroup's folder; those that cannot be named from
+// here, and the one that all others descend from, are left out.
+func InGroup(dir string) []int {
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, field := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(field); err == nil && pid > 1 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// End ends the processes: SIGTERM, then SIGKILL after term, and waits for them, after that no
+// longer than kill.
+func End(ctx context.Context, list []*Process, term, kill time.Duration) error {
+	left := len(list)
+	for _, step := range []struct {
+		signal unix.Signal
+		grace  time.Duration
+	}{{unix.SIGTERM, term}, {unix.SIGKILL, kill}} {
+		for _, p := range list {
+			if err := p.Signal(step.signal); err != nil {
+				return err
+			}
+		}
+		var err error
+		if left, err = Wait(ctx, list, step.grace); err != nil || left == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("%d of %d processes do not end", left, len(list))
+}
+
+// Wait waits until all processes have ended or d is over, and says how many have not.
+func Wait(ctx context.Context, list []*Process, d time.Duration) (left int, err error) {
+	deadline := time.Now().Add(d)
+	running := slices.Clone(list)
+	for len(running) > 0 && time.Now().Before(deadline) {
+		if err := ctx.Err(); err != nil {
+			return len(running), err
+		}
+		fds := make([]unix.PollFd, len(running))
+		for i, p := range running {
+			fds[i] = unix.PollFd{Fd: int32(p.FD), Events: unix.POLLIN}
+		}
+		if _, err := unix.Poll(fds, 100); err != nil && !errors.Is(err, unix.EINTR) {
+			return len(running), fmt.Errorf("wait for processes: %w", err)
+		}
+		still := running[:0]
+		for i, p := range running {
+			if fds[i].Revents == 0 {
+				still = append(still, p)
+			}
+		}
+		running = still
+	}
+	return len(running), nil
 }
 
 // Started is when a process began, in the kernel's ticks since the machine did.

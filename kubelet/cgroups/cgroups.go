@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -264,25 +263,11 @@ func removeTree(ctx context.Context, dir string) error {
 // killAll kills what is in a group, and never what has only the number of a process that was.
 func killAll(dir string) error {
 	var all error
-	for _, p := range pidfd.Members(func() []int { return processes(dir) }) {
+	for _, p := range pidfd.Members(func() []int { return pidfd.InGroup(dir) }) {
 		all = errors.Join(all, p.Signal(syscall.SIGKILL))
 		p.Close()
 	}
 	return all
-}
-
-func processes(dir string) []int {
-	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	if err != nil {
-		return nil
-	}
-	var out []int
-	for _, line := range strings.Fields(string(text)) {
-		if pid, err := strconv.Atoi(line); err == nil && pid > 1 {
-			out = append(out, pid)
-		}
-	}
-	return out
 }
 
 // Pods lists the pods that have a group.

@@ -39,16 +39,13 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if options.Follow {
-		options.Ended = func(ctx context.Context) bool { return s.ended(ctx, id) }
-	}
+	options.Ended = func(ctx context.Context) bool { return s.ended(ctx, id) }
 	if !options.Follow && hasEnded(containerStatus(p, name), id) && !s.ended(r.Context(), id) {
 		// It has ended, and the runtime has yet to write its last lines.
 		soon, cancel := context.WithTimeout(r.Context(), lastLines)
 		defer cancel()
 		r = r.WithContext(soon)
 		options.Follow = true
-		options.Ended = func(ctx context.Context) bool { return s.ended(ctx, id) }
 	}
 	if wsstream.IsWebSocketRequest(r) {
 		s.logSocket(w, r, func(ctx context.Context, out io.Writer) error { return s.logs.Read(ctx, path, options, out) })
