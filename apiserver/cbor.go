@@ -3,7 +3,6 @@ package apiserver
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
 	"reflect"
 	"slices"
 
@@ -90,41 +89,22 @@ func cborItem(obj runtime.Object) ([]byte, error) {
 
 // cborPage writes a list item by item. Items of typed lists are without kind and apiVersion.
 func (r *request) cborPage(p *page) error {
-	size := 0
-	for _, i := range p.items {
-		size += i.Size()
-	}
-	w, done := r.stream(size)
-	defer done()
-	return r.writeCBORPage(w, p)
-}
-
-func (r *request) writeCBORPage(w io.Writer, p *page) error {
 	version, kind := r.kind.ListKind().ToAPIVersionAndKind()
 	meta, err := cbor.Marshal(p.meta())
 	if err != nil {
 		return err
 	}
+	head := append(cborStart[:len(cborStart):len(cborStart)], 0xa4) // a map of four
+	head = appendCBORText(appendCBORText(head, "kind"), kind)
+	head = appendCBORText(appendCBORText(head, "apiVersion"), version)
+	head = append(appendCBORText(head, "metadata"), meta...)
+	head = appendCBORHead(appendCBORText(head, "items"), 4, len(p.items))
 	header := len(r.kind.cborHeader())
-	buf := append(make([]byte, 0, chunk+8192), cborStart...)
-	buf = append(buf, 0xa4) // a map of four
-	buf = appendCBORText(appendCBORText(buf, "kind"), kind)
-	buf = appendCBORText(appendCBORText(buf, "apiVersion"), version)
-	buf = append(appendCBORText(buf, "metadata"), meta...)
-	buf = appendCBORHead(appendCBORText(buf, "items"), 4, len(p.items))
-	for _, item := range p.items {
-		if buf, err = r.appendCBORElement(buf, item, header); err != nil {
-			return err
-		}
-		if len(buf) >= chunk {
-			if _, err := w.Write(buf); err != nil {
-				return nil // a client that went away
-			}
-			buf = buf[:0]
-		}
-	}
-	_, _ = w.Write(buf)
-	return nil
+	w, done := r.stream(p.size())
+	defer done()
+	return p.write(w, head, func(buf []byte, _ int, item *store.Item) ([]byte, error) {
+		return r.appendCBORElement(buf, item, header)
+	}, nil)
 }
 
 // bare is a typed object without kind and apiVersion, shallowly copied.

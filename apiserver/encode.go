@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 
@@ -160,31 +161,15 @@ func appendEnvelope(dst []byte, gvk schema.GroupVersionKind, size int) []byte {
 	meta := appendText(appendText(nil, 1, version), 2, kind)
 	dst = append(dst, envelopeStart...)
 	dst = appendBytes(dst, 1, meta)
-	return appendVarint(append(dst, 2<<3|2), uint64(size))
+	return binary.AppendUvarint(append(dst, 2<<3|2), uint64(size))
 }
 
 func appendText(dst []byte, field byte, s string) []byte {
-	return append(appendVarint(append(dst, field<<3|2), uint64(len(s))), s...)
+	return append(binary.AppendUvarint(append(dst, field<<3|2), uint64(len(s))), s...)
 }
 
 func appendBytes(dst []byte, field byte, b []byte) []byte {
-	return append(appendVarint(append(dst, field<<3|2), uint64(len(b))), b...)
-}
-
-func appendVarint(dst []byte, v uint64) []byte {
-	for v >= 0x80 {
-		dst = append(dst, byte(v)|0x80)
-		v >>= 7
-	}
-	return append(dst, byte(v))
-}
-
-func varintSize(v uint64) int {
-	n := 1
-	for ; v >= 0x80; v >>= 7 {
-		n++
-	}
-	return n
+	return append(binary.AppendUvarint(append(dst, field<<3|2), uint64(len(b))), b...)
 }
 
 // prettyJSON indents, when the client is a person.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/internal/accept"
@@ -12,12 +13,12 @@ import (
 
 // Media types that are spoken.
 const (
-	typeJSON     = "application/json"
-	typeYAML     = "application/yaml"
-	typeProtobuf = "application/vnd.kubernetes.protobuf"
-	typeCBOR     = "application/cbor"
+	typeJSON     = runtime.ContentTypeJSON
+	typeYAML     = runtime.ContentTypeYAML
+	typeProtobuf = runtime.ContentTypeProtobuf
+	typeCBOR     = runtime.ContentTypeCBOR
 	// typeCBORSequence is what a watch in CBOR is: one item after the other.
-	typeCBORSequence = "application/cbor-seq"
+	typeCBORSequence = runtime.ContentTypeCBORSequence
 )
 
 // choice is how a client wants its answer.

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
@@ -241,15 +243,39 @@ func (r *request) stream(size int) (w io.Writer, done func()) {
 // chunk is how much is gathered before it is written.
 const chunk = 64 * 1024
 
-func (r *request) jsonPage(p *page) error {
-	if r.out.media == typeYAML || r.pretty() {
-		return r.wholePage(p)
-	}
+// size is about what the items take in JSON.
+func (p *page) size() int {
 	size := 0
 	for _, i := range p.items {
 		size += i.Size()
 	}
-	w, done := r.stream(size)
+	return size
+}
+
+// write writes a list in chunks: head, the items as add appends them, and end.
+func (p *page) write(w io.Writer, head []byte, add func(buf []byte, n int, item *store.Item) ([]byte, error), end []byte) error {
+	buf := append(make([]byte, 0, chunk+8192), head...)
+	var err error
+	for n, item := range p.items {
+		if buf, err = add(buf, n, item); err != nil {
+			return err
+		}
+		if len(buf) >= chunk {
+			if _, err := w.Write(buf); err != nil {
+				return nil // a client that went away
+			}
+			buf = buf[:0]
+		}
+	}
+	_, _ = w.Write(append(buf, end...))
+	return nil
+}
+
+func (r *request) jsonPage(p *page) error {
+	if r.out.media == typeYAML || r.pretty() {
+		return r.wholePage(p)
+	}
+	w, done := r.stream(p.size())
 	defer done()
 	return r.writeJSONPage(w, p)
 }
@@ -262,27 +288,18 @@ func (r *request) writeJSONPage(w io.Writer, p *page) error {
 	}
 	version, _ := r.kind.ToAPIVersionAndKind()
 	header := r.kind.jsonHeader()
-	buf := fmt.Appendf(make([]byte, 0, chunk+8192), `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, r.kind.ListKind().Kind, version, meta)
-	for n, item := range p.items {
+	head := fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q,"metadata":%s,"items":[`, r.kind.ListKind().Kind, version, meta)
+	return p.write(w, head, func(buf []byte, n int, item *store.Item) ([]byte, error) {
 		if n > 0 {
 			buf = append(buf, ',')
 		}
 		at := len(buf)
-		if buf, err = r.appendJSON(buf, item); err != nil {
-			return err
-		}
-		if r.kind.Custom == nil { // whose lists are of no type, so that each item has its own
+		buf, err := r.appendJSON(buf, item)
+		if err == nil && r.kind.Custom == nil { // whose lists are of no type, so that each item has its own
 			buf = slices.Replace(buf, at, at+len(header), '{')
 		}
-		if len(buf) >= chunk {
-			if _, err := w.Write(buf); err != nil {
-				return nil // a client that went away
-			}
-			buf = buf[:0]
-		}
-	}
-	_, _ = w.Write(append(buf, "]}\n"...))
-	return nil
+		return buf, err
+	}, []byte("]}\n"))
 }
 
 // wholePage is for people: indented, or YAML.
@@ -318,29 +335,17 @@ func (r *request) protobufPage(p *page) error {
 		if err != nil {
 			return err
 		}
-		size += 1 + varintSize(uint64(n)) + n
+		size += 1 + protowire.SizeVarint(uint64(n)) + n
 	}
 	w, done := r.stream(size)
 	defer done()
-	buf := append(appendEnvelope(make([]byte, 0, chunk+8192), r.kind.ListKind(), size), body...)
-	for _, item := range p.items {
+	return p.write(w, append(appendEnvelope(nil, r.kind.ListKind(), size), body...), func(buf []byte, _ int, item *store.Item) ([]byte, error) {
 		n, err := item.MessageSize()
 		if err != nil {
-			return err
+			return buf, err
 		}
-		buf = appendVarint(append(buf, 2<<3|2), uint64(n))
-		if buf, err = item.AppendMessage(buf); err != nil {
-			return err
-		}
-		if len(buf) >= chunk {
-			if _, err := w.Write(buf); err != nil {
-				return nil // a client that went away
-			}
-			buf = buf[:0]
-		}
-	}
-	_, _ = w.Write(append(buf, envelopeEnd...))
-	return nil
+		return item.AppendMessage(binary.AppendUvarint(append(buf, 2<<3|2), uint64(n)))
+	}, envelopeEnd)
 }
 
 // convertedPage is protobufPage for a version that is not stored.

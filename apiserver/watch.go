@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -186,8 +187,7 @@ func (r *request) appendEvent(dst []byte, e *store.Event, frames *frames, first 
 		return frames.append(dst, e)
 	}
 	if r.out.media == typeJSON && r.out.as == "" {
-		dst = append(append(append(dst, `{"type":"`...), eventNames[e.Type]...), `","object":`...)
-		dst, err := r.appendJSON(dst, e.Item)
+		dst, err := r.appendJSON(frameJSON(dst, eventNames[e.Type]), e.Item)
 		return append(dst, "}\n"...), err
 	}
 	var raw []byte
@@ -240,7 +240,7 @@ func (r *request) frame(dst []byte, kind watch.EventType, raw []byte) []byte {
 	case typeCBOR:
 		return frameCBOR(dst, kind, raw)
 	case typeJSON:
-		dst = append(append(append(dst, `{"type":"`...), kind...), `","object":`...)
+		dst = frameJSON(dst, kind)
 		for len(raw) > 0 && raw[len(raw)-1] == '\n' {
 			raw = raw[:len(raw)-1]
 		}
@@ -249,12 +249,17 @@ func (r *request) frame(dst []byte, kind watch.EventType, raw []byte) []byte {
 	return append(frameProtobuf(dst, kind, len(raw)), raw...)
 }
 
+// frameJSON is what comes before an object; a brace and the line's end come after it.
+func frameJSON(dst []byte, kind watch.EventType) []byte {
+	return append(append(append(dst, `{"type":"`...), kind...), `","object":`...)
+}
+
 // frameProtobuf is what comes before an object of so many bytes.
 func frameProtobuf(dst []byte, kind watch.EventType, length int) []byte {
-	inner := 1 + varintSize(uint64(length)) + length
-	size := 2 + len(kind) + 1 + varintSize(uint64(inner)) + inner
+	inner := 1 + protowire.SizeVarint(uint64(length)) + length
+	size := 2 + len(kind) + 1 + protowire.SizeVarint(uint64(inner)) + inner
 	dst = binary.BigEndian.AppendUint32(dst, uint32(size))
 	dst = appendText(dst, 1, string(kind))
-	dst = appendVarint(append(dst, 2<<3|2), uint64(inner))
-	return appendVarint(append(dst, 1<<3|2), uint64(length))
+	dst = binary.AppendUvarint(append(dst, 2<<3|2), uint64(inner))
+	return binary.AppendUvarint(append(dst, 1<<3|2), uint64(length))
 }

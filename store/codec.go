@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -327,7 +328,7 @@ func (s *splice) metaSize() int {
 
 func (s *splice) size() int {
 	m := s.metaSize()
-	return 1 + uvarintSize(uint64(m)) + m + len(s.rest)
+	return 1 + protowire.SizeVarint(uint64(m)) + m + len(s.rest)
 }
 
 func (s *splice) append(dst []byte) []byte {
@@ -337,12 +338,4 @@ func (s *splice) append(dst []byte) []byte {
 	dst = append(dst, s.version...)
 	dst = append(dst, s.after...)
 	return append(dst, s.rest...)
-}
-
-func uvarintSize(v uint64) int {
-	n := 1
-	for ; v >= 0x80; v >>= 7 {
-		n++
-	}
-	return n
 }

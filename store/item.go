@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"weak"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -259,7 +260,7 @@ func (i *Item) AppendProtobuf(dst []byte) ([]byte, error) {
 // ProtobufSize is the length of what AppendProtobuf appends.
 func (i *Item) ProtobufSize() (int, error) {
 	size, err := i.MessageSize()
-	return len(i.c.codec.wire) + uvarintSize(uint64(size)) + size + len(trailer), err
+	return len(i.c.codec.wire) + protowire.SizeVarint(uint64(size)) + size + len(trailer), err
 }
 
 // MessageSize is the length of what AppendMessage appends.

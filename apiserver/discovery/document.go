@@ -58,9 +58,9 @@ func newAggregatedDocument(old runtime.Object, groups []apidiscoveryv2.APIGroupD
 }
 
 const (
-	typeJSON     = "application/json"
-	typeProtobuf = "application/vnd.kubernetes.protobuf"
-	typeCBOR     = "application/cbor"
+	typeJSON     = runtime.ContentTypeJSON
+	typeProtobuf = runtime.ContentTypeProtobuf
+	typeCBOR     = runtime.ContentTypeCBOR
 )
 
 // choice is a media type and form that the client takes.

@@ -23,10 +23,10 @@ import (
 
 // Media types of request bodies.
 const (
-	mediaJSON     = "application/json"
-	mediaYAML     = "application/yaml"
-	mediaProtobuf = "application/vnd.kubernetes.protobuf"
-	mediaCBOR     = "application/cbor"
+	mediaJSON     = runtime.ContentTypeJSON
+	mediaYAML     = runtime.ContentTypeYAML
+	mediaProtobuf = runtime.ContentTypeProtobuf
+	mediaCBOR     = runtime.ContentTypeCBOR
 )
 
 // protobufMagic opens every protobuf body; a runtime.Unknown follows.
@@ -55,11 +55,9 @@ func DecodeKind(kind *api.Kind, into api.Object, contentType string, body []byte
 }
 
 func decode(want schema.GroupVersionKind, into runtime.Object, custom *api.Custom, contentType string, body []byte, validation string) (warnings []string, err error) {
-	media := mediaJSON
-	if contentType != "" {
-		if media, _, err = mime.ParseMediaType(contentType); err != nil {
-			return nil, unsupported(contentType, true)
-		}
+	media, ok := mediaOf(contentType)
+	if !ok {
+		return nil, unsupported(contentType, true)
 	}
 	switch media {
 	case mediaProtobuf:
@@ -80,12 +78,23 @@ func decode(want schema.GroupVersionKind, into runtime.Object, custom *api.Custo
 
 // Speaks gives the 415 for a content type that Decode does not take, or not unless cbor.
 func Speaks(contentType string, cbor bool) error {
-	media, _, err := mime.ParseMediaType(contentType)
-	switch {
-	case contentType == "", err == nil && slices.Contains(decoded, media), cbor && media == mediaCBOR:
+	media, ok := mediaOf(contentType)
+	if ok && (slices.Contains(decoded, media) || cbor && media == mediaCBOR) {
 		return nil
 	}
 	return unsupported(contentType, cbor)
+}
+
+// mediaOf is the media type of a Content-Type, most of which have no parameters.
+func mediaOf(contentType string) (media string, ok bool) {
+	if contentType == "" {
+		return mediaJSON, true
+	}
+	if slices.Contains(decoded, contentType) {
+		return contentType, true
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	return media, err == nil
 }
 
 // decoded is what Decode always takes.
