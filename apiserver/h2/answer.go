@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -140,8 +139,6 @@ func bodyAllowed(status int) bool {
 	return status >= http.StatusOK && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
-var errTooLong = errors.New("the handler wrote more than the Content-Length it declared")
-
 func (a *answer) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.WriteHeader(http.StatusOK)
@@ -150,7 +147,7 @@ func (a *answer) Write(p []byte) (int, error) {
 		return 0, http.ErrBodyNotAllowed
 	}
 	if a.wrote += int64(len(p)); a.has.length && a.wrote > a.length {
-		return 0, errTooLong
+		return 0, http.ErrContentLength
 	}
 	n := len(p)
 	for len(p) > small-a.n {

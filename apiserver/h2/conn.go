@@ -60,8 +60,7 @@ type conn struct {
 
 	leaving   bool // no new requests
 	lingering bool // the reader has been told to stop soon
-	idle      *time.Timer
-	idleArmed bool
+	idle      alarm
 	idleSince time.Time
 
 	date   string // as in the header of an answer
@@ -82,6 +81,7 @@ func newConn(s *server, t *tls.Conn, h http.Handler, base context.Context) *conn
 	c.block.init(s.cfg.MaxHeader)
 	c.encoder = hpack.NewEncoder(c)
 	c.written.L = &c.mu
+	c.due.ring, c.idle.ring = c.drainDue, c.idled
 	c.granted, c.window, c.peerWindow, c.peerFrame = firstWindow, firstWindow, firstWindow, frameSize
 	return c
 }
@@ -282,11 +282,8 @@ func (c *conn) finish(err error) {
 		c.mu.Lock()
 		c.fail(errClientGone)
 	}
-	for _, t := range []*time.Timer{c.timer, c.idle} {
-		if t != nil {
-			t.Stop()
-		}
-	}
+	c.due.stop()
+	c.idle.stop()
 	for c.writing {
 		c.written.Wait()
 	}
@@ -343,31 +340,19 @@ func (c *conn) becameIdle() {
 		c.stopSoon()
 	default:
 		c.idleSince = time.Now()
-		c.watchIdle(c.srv.cfg.IdleTimeout)
+		c.idle.set(c.srv.cfg.IdleTimeout)
 	}
-}
-
-func (c *conn) watchIdle(after time.Duration) {
-	if c.idleArmed {
-		return
-	}
-	c.idleArmed = true
-	if c.idle == nil {
-		c.idle = time.AfterFunc(after, c.idled)
-		return
-	}
-	c.idle.Reset(after)
 }
 
 func (c *conn) idled() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.idleArmed = false
+	c.idle.armed = false
 	if len(c.streams) > 0 || c.failed != nil {
 		return
 	}
 	if rest := c.srv.cfg.IdleTimeout - time.Since(c.idleSince); rest > 0 {
-		c.watchIdle(rest)
+		c.idle.set(rest)
 		return
 	}
 	c.leave()

@@ -29,13 +29,12 @@ const (
 
 // out is what goes to the peer. All of it is under the connection's mutex.
 type out struct {
-	pending  *buffer // encoded and not written; nil: nothing
-	urgent   bool    // part of what is pending is waited for
-	writing  bool    // somebody writes, and will look at pending afterwards
-	writer   *stream // whose handler that is, if it is one
-	about    bool    // somebody will write as soon as others that can run have run
-	armed    bool    // the timer will write
-	timer    *time.Timer
+	pending  *buffer   // encoded and not written; nil: nothing
+	urgent   bool      // part of what is pending is waited for
+	writing  bool      // somebody writes, and will look at pending afterwards
+	writer   *stream   // whose handler that is, if it is one
+	about    bool      // somebody will write as soon as others that can run have run
+	due      alarm     // of the timer that will write
 	control  int       // of the pending frames, those that answer control frames
 	sent     time.Time // when bytes were last handed to the kernel
 	deadline time.Time // of the socket's writes
@@ -153,7 +152,7 @@ func (c *conn) drainAlone() {
 // if it is busy. Another goroutine does it: writing needs a larger stack than waiting, which
 // each of a connection's watches would keep.
 func (c *conn) soon() {
-	if c.writing || c.armed || c.about || c.pending == nil || c.failed != nil {
+	if c.writing || c.due.armed || c.about || c.pending == nil || c.failed != nil {
 		return
 	}
 	if rest := gather - time.Since(c.sent); rest > 0 {
@@ -177,21 +176,16 @@ func (c *conn) drainSoon() {
 }
 
 func (c *conn) arm(after time.Duration) {
-	if c.armed || c.failed != nil {
-		return
+	if c.failed == nil {
+		c.due.set(after)
 	}
-	c.armed = true
-	if c.timer == nil {
-		c.timer = time.AfterFunc(after, c.due)
-		return
-	}
-	c.timer.Reset(after)
 }
 
-func (c *conn) due() {
+// drainDue writes what has waited for a moment.
+func (c *conn) drainDue() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.armed = false
+	c.due.armed = false
 	if !c.writing {
 		c.writing = true
 		c.drain(turns)
@@ -213,9 +207,7 @@ func (c *conn) drain(most int) {
 		}
 		b := c.pending
 		c.pending, c.urgent, c.control = nil, false, 0
-		if c.armed {
-			c.armed = !c.timer.Stop()
-		}
+		c.due.stop()
 		err := c.push(b)
 		if err != nil && c.failed == nil {
 			c.fail(err)
