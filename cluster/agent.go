@@ -21,6 +21,7 @@ import (
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/internal/clockstep"
 	"github.com/proa-dev/proa/internal/informers"
+	"github.com/proa-dev/proa/internal/memory"
 	"github.com/proa-dev/proa/internal/turnover"
 )
 
@@ -77,6 +78,7 @@ func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Pro
 		return err
 	}
 	for _, p := range []Part{
+		{Name: "memory", Run: func(ctx context.Context) error { return memory.Run(ctx, log) }},
 		{Name: "client certificate", Run: creds.client.Run},
 		{Name: "serving certificate", Run: creds.serving.Run},
 		{Name: "clock", Run: func(ctx context.Context) error {

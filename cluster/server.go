@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/proa-dev/proa/host"
+	"github.com/proa-dev/proa/internal/memory"
 	"github.com/proa-dev/proa/pki"
 	"github.com/proa-dev/proa/store/source"
 )
@@ -57,7 +58,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 			return err
 		}
 	}
-	if err := group.Start(ctx, Part{Name: "memory", Run: giveBack}); err != nil {
+	if err := group.Start(ctx, Part{Name: "memory", Run: func(ctx context.Context) error { return memory.Run(ctx, log) }}); err != nil {
 		return err
 	}
 	steps.Step("starting the control plane")

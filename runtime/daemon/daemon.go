@@ -10,13 +10,22 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"sync"
 
 	"github.com/containerd/containerd/v2/cmd/containerd/command"
+
+	"github.com/proa-dev/proa/internal/memory"
 )
 
 // Main runs containerd with containerd's own flags (args excludes the program's name) and
 // returns when it was told to end by SIGTERM or SIGINT, or could not start.
 func Main(ctx context.Context, args []string) error {
+	ctx, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer stop()
+	beside.Go(func() { memory.Settle(ctx, slog.Default()) })
 	if err := command.App().Run(ctx, append([]string{"containerd"}, args...)); err != nil {
 		return fmt.Errorf("run containerd: %w", err)
 	}

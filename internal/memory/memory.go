@@ -1,7 +1,16 @@
-package cluster
+// Package memory keeps little of the machine's memory: a quiet process gives back what a
+// burst or its start left behind, and the collector lets a heap carry garbage by its size.
+//
+// The one idea: what is not in use goes back to the kernel at the first quiet moment, at
+// the price of a page fault should it be needed again.
+//
+// Package cluster runs Run in the server and in agents; the container runtime's own process
+// has a collector with fixed limits, and uses Settle alone.
+package memory
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -14,19 +23,27 @@ const (
 	garbage = 24 << 20
 )
 
-// giveBack returns memory to the machine once the process has become quiet. A burst
-// leaves a heap with its headroom behind it, which the collector alone keeps until the
-// next burst.
-func giveBack(ctx context.Context) error {
+// started is when a process has done what it does only once.
+const started = 10 * time.Second
+
+// Run paces the collector, and returns memory to the machine once the process has started
+// and whenever it has become quiet, until ctx ends. A burst leaves a heap with its headroom
+// behind it, which the collector alone keeps until the next burst.
+func Run(ctx context.Context, log *slog.Logger) error {
 	pace := &pacer{percent: 100}
 	pace.rearm()
 	tick := time.NewTicker(quiet)
 	defer tick.Stop()
+	start := time.NewTimer(started)
+	defer start.Stop()
 	var before, settled runtime.MemStats
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-start.C:
+			forget(log)
+			continue
 		case <-tick.C:
 		}
 		var now runtime.MemStats
@@ -40,6 +57,24 @@ func giveBack(ctx context.Context) error {
 		}
 		before = now
 	}
+}
+
+// Settle waits until the process has started and gives back what only that needed.
+func Settle(ctx context.Context, log *slog.Logger) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(started):
+		forget(log)
+	}
+}
+
+func forget(log *slog.Logger) {
+	bytes, err := ForgetProgram()
+	if err != nil {
+		log.Warn("the program's pages stay in memory", "err", err)
+		return
+	}
+	log.Debug("gave back the program's pages that the start needed", "MiB", bytes>>20)
 }
 
 // The garbage that a heap may gather before it is collected: a small heap would be
