@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"flag"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,11 +132,15 @@ func judge(t *testing.T, s *Step, i int, got *Answer) {
 		}
 		return
 	}
+	var text strings.Builder
 	for n, d := range list {
 		if n == shown {
-			t.Errorf("%s: and %d more", s.title(i), len(list)-shown)
+			fmt.Fprintf(&text, "\n\tand %d more", len(list)-shown)
 			break
 		}
-		t.Errorf("%s\n\t%s", s.title(i), d)
+		fmt.Fprint(&text, "\n\t", d)
+	}
+	if text.Len() > 0 {
+		t.Error(s.title(i) + text.String())
 	}
 }
