@@ -34,6 +34,9 @@ func NewNames(ns, server string) *Names {
 	n := &Names{values: map[string]string{}, now: time.Now()}
 	n.Keep("ns", ns)
 	n.Keep("server", server)
+	if _, port, found := strings.Cut(server, ":"); found {
+		n.Keep("advertised", "192.0.2.2:"+port) // the address that the server is told to say it has
+	}
 	return n
 }
 
@@ -56,6 +59,7 @@ var (
 	moment      = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
 	chosen      = regexp.MustCompile(`\b10\.96\.\d+\.\d+\b`)
 	age         = regexp.MustCompile(`^(\d+[smhd])+$`)
+	mounted     = regexp.MustCompile(`\bkube-api-access-[a-z0-9]{5}\b`)
 	digits      = regexp.MustCompile(`\b\d+\b`)
 )
 
@@ -97,6 +101,7 @@ func (n *Names) Text(s string) string {
 		s = strings.ReplaceAll(s, n.values[name], "{"+name+"}")
 	}
 	s = uuid.ReplaceAllStringFunc(s, func(v string) string { return n.number("uid", v) })
+	s = mounted.ReplaceAllString(s, "kube-api-access-{random}")
 	s = moment.ReplaceAllStringFunc(s, n.time)
 	s = chosen.ReplaceAllStringFunc(s, func(v string) string {
 		if v == "10.96.0.1" {

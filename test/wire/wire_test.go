@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -74,7 +75,29 @@ func own(t *testing.T) *Server {
 			t.Fatal(err)
 		}
 	}
-	return WithCertificates(api.URL, users)
+	server := WithCertificates(api.URL, users)
+	classified(t, server)
+	return server
+}
+
+// classified waits until the default flow schemas are stored, a moment after the start.
+func classified(t *testing.T, s *Server) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/version", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := s.Users["admin"].RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.Header.Get("X-Kubernetes-Pf-Flowschema-Uid") != "" {
+			return
+		}
+	}
+	t.Fatal("requests are not classified")
 }
 
 func play(t *testing.T, server *Server, c *Case) {
