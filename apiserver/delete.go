@@ -119,10 +119,7 @@ func (r *request) deleteCollection() error {
 		}
 	}
 	r.auditPage(p)
-	if r.out.as != "" {
-		r.out = &choice{media: r.out.media}
-	}
-	return r.objectPage(p)
+	return r.answerPage(p)
 }
 
 // remover deletes one object; requests and the server's own actions use it alike.

@@ -174,7 +174,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 		return nil, err
 	}
 	if errs := r.validateChange(obj, old); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), errs)
+		return nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), once(errs))
 	}
 	if err := r.s.cfg.Admission.Validate(ctx, a); err != nil {
 		return nil, err
@@ -189,7 +189,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 
 // checkPreconditions compares what the client believes with what is stored.
 func (r *request) checkPreconditions(old, obj api.Object) error {
-	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() {
+	if uid := obj.GetUID(); r.verb == "update" && uid != "" && uid != old.GetUID() {
 		return apierrors.NewConflict(r.groupResource(), r.name,
 			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())) //nolint:staticcheck // the text clients know
 	}

@@ -60,6 +60,7 @@ var (
 	chosen      = regexp.MustCompile(`\b10\.96\.\d+\.\d+\b`)
 	age         = regexp.MustCompile(`^(\d+[smhd])+$`)
 	mounted     = regexp.MustCompile(`\bkube-api-access-[a-z0-9]{5}\b`)
+	versioned   = regexp.MustCompile(`resourceVersion: "(\d+)"`) // in YAML
 	digits      = regexp.MustCompile(`\b\d+\b`)
 )
 
@@ -102,6 +103,9 @@ func (n *Names) Text(s string) string {
 	}
 	s = uuid.ReplaceAllStringFunc(s, func(v string) string { return n.number("uid", v) })
 	s = mounted.ReplaceAllString(s, "kube-api-access-{random}")
+	s = versioned.ReplaceAllStringFunc(s, func(v string) string {
+		return `resourceVersion: "` + n.number("rv", versioned.FindStringSubmatch(v)[1]) + `"`
+	})
 	s = moment.ReplaceAllStringFunc(s, n.time)
 	s = chosen.ReplaceAllStringFunc(s, func(v string) string {
 		if v == "10.96.0.1" {
