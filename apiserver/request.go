@@ -40,6 +40,7 @@ type request struct {
 	namespace, name string
 	verb            string
 	rest            string // of a proxy: the path after it
+	watching        bool   // by the old form of the path
 	connect         *api.Connect
 	scaled          bool         // the object is changed through its Scale
 	remote          http.Handler // set when another server answers
@@ -75,6 +76,7 @@ func (r *request) route() error {
 	if rest[0] == "watch" && len(rest) > 1 && r.now.find(r.gv, "watch") == nil {
 		rest = rest[1:] // the old form of watching a collection
 		r.query.Set("watch", "true")
+		r.watching = true
 	}
 	// A namespace is a prefix of what is in it, and a resource itself; what follows its
 	// name is then a resource or one of its own subresources.
@@ -139,7 +141,7 @@ func (r *request) settle(exists bool) error {
 		if r.name == "" {
 			r.verb = "list"
 		}
-		if r.name == "" && r.on("watch") {
+		if r.watching || r.name == "" && r.on("watch") {
 			r.verb = "watch"
 		}
 	case http.MethodPost:

@@ -41,7 +41,7 @@ func (r *request) selected() (*selection, error) {
 	}
 	if r.name != "" { // a watch of one object, by its path
 		if name, ok := s.fields.RequiresExactMatch("metadata.name"); ok && name != r.name {
-			return nil, apierrors.NewBadRequest("field metadata.name does not match the requested name")
+			return nil, apierrors.NewBadRequest("fieldSelector metadata.name doesn't match requested name")
 		}
 		s.name = r.name
 	}

@@ -118,7 +118,7 @@ func (r *request) scale() error {
 				return err
 			}
 		}
-		return r.respondObject(http.StatusOK, r.scaleOf(obj))
+		return r.respondScale(obj)
 	case "update", "patch":
 		return r.rescale()
 	}
@@ -179,7 +179,7 @@ func (r *request) rescale() error {
 			return err
 		}
 	}
-	return r.respondObject(http.StatusOK, r.scaleOf(obj))
+	return r.respondScale(obj)
 }
 
 // sentScale is what the client makes of the present scale.

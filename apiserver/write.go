@@ -254,7 +254,7 @@ func (r *request) checkNamespace(obj api.Object) error {
 		obj.SetNamespace(r.namespace)
 	case r.namespace:
 	default:
-		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+		return errOtherNamespace
 	}
 	return nil
 }
@@ -263,6 +263,8 @@ func (r *request) checkNamespace(obj api.Object) error {
 var versionOfNew = &apierrors.StatusError{ErrStatus: metav1.Status{
 	Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: "resourceVersion should not be set on objects to be created",
 }}
+
+var errOtherNamespace = apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 
 func wrongName(object, url string) error {
 	return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", object, url))

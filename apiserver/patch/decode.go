@@ -143,7 +143,7 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 	found, err := unmarshal(data, into, validation)
 	strict = append(strict, found...)
 	if err != nil {
-		stated, err2 := statedKind(data)
+		stated, err2 := StatedKind(data)
 		if err2 != nil {
 			return nil, unreadable(want, metav1.TypeMeta{}, body, err2)
 		}
@@ -157,7 +157,7 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 		gv, kind = u.GetAPIVersion(), u.GetKind()
 	}
 	if gv == "" { // left out, or no version at all
-		stated, err := statedKind(data)
+		stated, err := StatedKind(data)
 		if err != nil {
 			return nil, unreadable(want, metav1.TypeMeta{}, body, err)
 		}
@@ -181,8 +181,8 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 	return texts(strict), nil
 }
 
-// statedKind is what a body that cannot be read says it is; the error is the one that clients know.
-func statedKind(data []byte) (metav1.TypeMeta, error) {
+// StatedKind is what a body in JSON says it is, read without what it holds; the error is the one that clients know.
+func StatedKind(data []byte) (metav1.TypeMeta, error) {
 	stated := struct {
 		APIVersion string `json:"apiVersion,omitempty"`
 		Kind       string `json:"kind,omitempty"`
@@ -311,15 +311,15 @@ func otherKind(want schema.GroupVersionKind, gv schema.GroupVersion, kind string
 	case full == want:
 		return nil
 	case scheme.Scheme.Recognizes(want) && !scheme.Scheme.Recognizes(full):
-		return fmt.Errorf("no kind %q is registered for version %q in scheme %q", full.Kind, full.GroupVersion(), schemeName)
+		return fmt.Errorf("no kind %q is registered for version %q in scheme %q", full.Kind, full.GroupVersion(), SchemeName)
 	case full.Kind != want.Kind:
 		return fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", full.Version, full.Kind, InternalName(want.Group), want.Kind)
 	}
 	return nil
 }
 
-// schemeName is what Kubernetes calls the list of kinds in messages.
-const schemeName = "pkg/runtime/scheme.go:111"
+// SchemeName is what Kubernetes calls the list of kinds in messages.
+const SchemeName = "pkg/runtime/scheme.go:111"
 
 // InternalName is, in messages, what Kubernetes calls the form of a group's kinds that it computes with.
 func InternalName(group string) string {

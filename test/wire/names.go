@@ -117,7 +117,7 @@ func (n *Names) Text(s string) string {
 		return s // no sentence
 	}
 	return digits.ReplaceAllStringFunc(s, func(v string) string {
-		if len(v) < 2 {
+		if len(v) < 2 || strings.Contains(s, ".go:"+v) {
 			return v
 		}
 		if v == n.values["revision"] {
