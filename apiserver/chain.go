@@ -37,6 +37,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	defer func() { r2.record.End() }()
 	defer r2.recover()
 	w.Header().Set("Audit-Id", auditID(r))
+	w.Header()["Cache-Control"] = uncached // unless who answers knows better
 	for prefix, h := range s.cfg.Open {
 		if r.URL.Path == prefix {
 			h.ServeHTTP(w, r)
@@ -51,30 +52,32 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		r2.fail(apierrors.NewUnauthorized("Unauthorized"))
 		return
 	}
-	err := r2.route()
+	badName := r2.route()
 	r2.remote = r2.delegate()
 	r2.audit(received)
-	if err != nil {
-		r2.fail(err)
-		return
-	}
 	if err := r2.impersonate(); err != nil {
 		r2.fail(err)
 		return
 	}
-	if err := r2.authorize(); err != nil {
-		if r2.user.Name == access.Anonymous {
-			r2.closeStrangers()
-		}
-		r2.fail(err)
-		return
-	}
+	r2.asked = r2.attributes()
 	if err := r2.admit(); err != nil {
 		s.metrics.Of(r2.counted()).Terminated(http.StatusTooManyRequests)
 		r2.fail(err)
 		return
 	}
 	defer r2.place.Leave()
+	if err := r2.authorize(); err != nil {
+		if r2.user.Name == access.Anonymous {
+			r2.closeStrangers()
+		}
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		r2.fail(err)
+		return
+	}
+	if badName != nil {
+		r2.fail(badName)
+		return
+	}
 	defer r2.begin()()
 	if !r2.long() {
 		ctx, cancel := context.WithTimeout(r2.r.Context(), s.cfg.RequestTimeout)
@@ -84,6 +87,8 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	r2.dispatch()
 }
+
+var uncached = []string{"no-cache, private"}
 
 func auditID(r *http.Request) string {
 	if id := r.Header.Get("Audit-Id"); id != "" && len(id) <= 64 {
@@ -211,8 +216,7 @@ func withEveryone(user string, groups []string) []string {
 }
 
 func (r *request) authorize() error {
-	a := r.attributes()
-	r.asked = a
+	a := r.asked
 	begun := time.Now()
 	d, reason := r.s.cfg.Authorizer.Authorize(r.r.Context(), a)
 	r.s.metrics.Access.Decided(d, time.Since(begun))

@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -29,7 +30,7 @@ func (r *request) update() error {
 		return wrongName(sent.GetName(), r.name)
 	}
 	if ns := sent.GetNamespace(); r.kind.Namespaced && ns != "" && ns != r.namespace {
-		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the object (%s) does not match the namespace on the request (%s)", ns, r.namespace))
+		return errOtherNamespace
 	}
 	edit := func(api.Object) (api.Object, error) { return sent.DeepCopyObject().(api.Object), nil }
 	item, obj, err := r.edit(edit, o, nil)
@@ -63,7 +64,7 @@ func (r *request) answer(code int, item *store.Item, obj api.Object, err error) 
 // object instead of an item.
 func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Object) (api.Object, error)) (*store.Item, api.Object, error) {
 	ctx := r.r.Context()
-	var dry api.Object
+	var dry, last api.Object
 	var undo func()
 	gone := false
 	item, err := r.kind.collection.Update(ctx, r.namespaceOfObject(), r.name, func(cur *store.Item) (api.Object, error) {
@@ -92,6 +93,7 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 			return nil, nil
 		}
 		if gone = r.finished(obj); gone {
+			last = obj
 			return nil, nil
 		}
 		return r.kind.toStored(ctx, obj)
@@ -103,7 +105,7 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 		return nil, dry, err
 	}
 	if gone {
-		return r.remove(ctx, item)
+		return nil, last, r.remove(ctx, item)
 	}
 	return item, nil, nil
 }
@@ -124,7 +126,7 @@ func (r *request) finished(obj api.Object) bool {
 }
 
 // remove deletes an object whose last finalizer an update took away.
-func (r *request) remove(ctx context.Context, item *store.Item) (*store.Item, api.Object, error) {
+func (r *request) remove(ctx context.Context, item *store.Item) error {
 	revision := item.Revision
 	last, err := r.kind.collection.Delete(ctx, r.namespaceOfObject(), r.name, func(cur *store.Item) error {
 		if cur.Revision != revision {
@@ -139,7 +141,7 @@ func (r *request) remove(ctx context.Context, item *store.Item) (*store.Item, ap
 		}
 		r.kind.Released(r.s.env, final)
 	}
-	return last, nil, err
+	return err
 }
 
 // change takes what a client made of old through the rules: pure but for admission.
@@ -156,6 +158,14 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 	if err := r.restrict(ctx, obj, old); err != nil {
 		return nil, err
 	}
+	// Who owns which field is settled before admission: what that adds is nobody's.
+	if finish == nil {
+		finish = func(old, obj api.Object) (api.Object, error) { return r.manage(old, obj, o.manager, nil) }
+	}
+	obj, err := finish(old, obj)
+	if err != nil {
+		return nil, err
+	}
 	a, adopt := r.changeFor(obj, old, o.dryRun)
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
 		return nil, err
@@ -166,7 +176,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 		return nil, err
 	}
 	if errs := r.validateChange(obj, old); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), errs)
+		return nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), once(errs))
 	}
 	if err := r.s.cfg.Admission.Validate(ctx, a); err != nil {
 		return nil, err
@@ -176,22 +186,19 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 			r.warn(w)
 		}
 	}
-	if finish != nil {
-		return finish(old, obj)
-	}
-	return r.manage(old, obj, o.manager, nil)
+	return obj, nil
 }
 
 // checkPreconditions compares what the client believes with what is stored.
 func (r *request) checkPreconditions(old, obj api.Object) error {
-	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() {
+	if uid := obj.GetUID(); r.verb == "update" && uid != "" && uid != old.GetUID() {
 		return apierrors.NewConflict(r.groupResource(), r.name,
 			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())) //nolint:staticcheck // the text clients know
 	}
 	version := obj.GetResourceVersion()
 	if version == "" || version == "0" {
 		if !r.kind.UnconditionalUpdate && r.verb == "update" {
-			return apierrors.NewInvalid(r.kind.GroupKind(), r.name, field.ErrorList{
+			return apierrors.NewInvalid(schema.GroupKind{Group: r.gv.Group, Kind: r.resource}, r.name, field.ErrorList{
 				field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update"),
 			})
 		}

@@ -1,16 +1,16 @@
 package apiserver
 
 import (
+	"encoding/json"
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/patch"
@@ -39,6 +39,12 @@ func (r *request) patch() error {
 		media = string(types.ApplyYAMLPatchType) // which JSON is too
 	}
 	r.auditPatch(raw)
+	switch types.PatchType(media) {
+	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
+		if !json.Valid(raw) {
+			return apierrors.NewBadRequest("invalid JSON patch")
+		}
+	}
 	var edit editor
 	apply := func(f func(*api.Kind, api.Object, []byte, string) (api.Object, []string, error)) editor {
 		return func(old api.Object) (api.Object, error) {
@@ -64,11 +70,6 @@ func (r *request) patch() error {
 	default:
 		return r.unsupportedPatch()
 	}
-	if r.query.Get("force") != "" {
-		return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "PatchOptions"}, "", field.ErrorList{
-			field.Forbidden(field.NewPath("force"), "may not be specified for non-apply patch"),
-		})
-	}
 	item, obj, err := r.edit(r.named(edit), o, nil)
 	return r.answer(http.StatusOK, item, obj, err)
 }
@@ -86,6 +87,10 @@ func (r *request) named(edit editor) editor {
 
 // unsupportedPatch refuses what is no patch of this kind: without a Go type, none is strategic.
 func (r *request) unsupportedPatch() error {
+	media := r.r.Header.Get("Content-Type")
+	if r.kind.Custom == nil && !slices.Contains(patchTypes, types.PatchType(media)) {
+		return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", noResource, "", "415: Unsupported Media Type", 0, false)
+	}
 	var names []string
 	for _, t := range patchTypes {
 		if t == types.StrategicMergePatchType && r.kind.Custom != nil || t == types.ApplyCBORPatchType && !r.s.cfg.CBOR {
@@ -100,11 +105,6 @@ func (r *request) unsupportedPatch() error {
 // apply is server-side apply: it creates what is not there.
 func (r *request) apply(raw []byte, o writeOptions) error {
 	manager := r.query.Get("fieldManager")
-	if manager == "" {
-		return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "PatchOptions"}, "", field.ErrorList{
-			field.Required(field.NewPath("fieldManager"), "is required for apply patch"),
-		})
-	}
 	warnings, err := patch.Duplicates(raw, o.validation)
 	if err != nil {
 		return err

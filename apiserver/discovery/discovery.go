@@ -102,12 +102,13 @@ func newDocuments(host string, state *catalog.State) *documents {
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		writeStatus(w, apierrors.NewMethodNotSupported(schema.GroupResource{}, strings.ToLower(r.Method)))
+		writeStatus(w, apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "", 0, false))
 		return
 	}
-	doc := h.documents().find(r.URL.Path)
+	docs := h.documents()
+	doc := docs.find(r.URL.Path)
 	if doc == nil {
-		http.NotFound(w, r)
+		docs.notFound(w, r)
 		return
 	}
 	doc.serve(w, r, h.media())
@@ -119,6 +120,16 @@ func (h *Handler) media() []string {
 		return []string{typeJSON, typeProtobuf, typeCBOR}
 	}
 	return []string{typeJSON, typeProtobuf}
+}
+
+// notFound answers for a version that is not served in the API's form, for an unknown group in plain text.
+func (d *documents) notFound(w http.ResponseWriter, r *http.Request) {
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	if parts[0] == "apis" && d.group[parts[1]] == nil {
+		http.NotFound(w, r)
+		return
+	}
+	writeStatus(w, apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false))
 }
 
 // find gives the document of a path, nil when there is none.

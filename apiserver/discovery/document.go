@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
+	"slices"
 	"sync"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
@@ -113,7 +113,9 @@ func (d *document) serve(w http.ResponseWriter, r *http.Request, spoken []string
 		return
 	}
 	w.Header().Set("Content-Type", c.contentType())
-	w.Header().Set("Vary", "Accept")
+	if len(d.objects) > 1 && !strings.HasSuffix(r.URL.Path, "/") {
+		w.Header().Set("Vary", "Accept")
+	}
 	if c.version != "" {
 		w.Header().Set("ETag", e.etag)
 		w.Header().Set("Cache-Control", "public")

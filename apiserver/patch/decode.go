@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
@@ -107,7 +109,7 @@ func unsupported(contentType string, cbor bool) error {
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: 415, Reason: metav1.StatusReasonUnsupportedMediaType,
-		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s; got %q", strings.Join(accepted, ", "), contentType),
+		Message: "the body of the request was in an unknown format - accepted media types include: " + strings.Join(accepted, ", "),
 	}}
 }
 
@@ -141,9 +143,10 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 	found, err := unmarshal(data, into, validation)
 	strict = append(strict, found...)
 	if err != nil {
-		var stated metav1.TypeMeta
-		// The first error stands; this only finds out what the client believed to send.
-		_ = kjson.UnmarshalCaseSensitivePreserveInts(data, &stated)
+		stated, err2 := StatedKind(data)
+		if err2 != nil {
+			return nil, unreadable(want, metav1.TypeMeta{}, body, err2)
+		}
 		if err2 := checkKind(want, into, stated, body); err2 != nil {
 			return nil, err2
 		}
@@ -152,6 +155,13 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 	gv, kind := into.GetObjectKind().GroupVersionKind().ToAPIVersionAndKind()
 	if u, ok := into.(*unstructured.Unstructured); ok {
 		gv, kind = u.GetAPIVersion(), u.GetKind()
+	}
+	if gv == "" { // left out, or no version at all
+		stated, err := StatedKind(data)
+		if err != nil {
+			return nil, unreadable(want, metav1.TypeMeta{}, body, err)
+		}
+		gv = stated.APIVersion
 	}
 	if err := checkKind(want, into, metav1.TypeMeta{APIVersion: gv, Kind: kind}, body); err != nil {
 		return nil, err
@@ -169,6 +179,18 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 		return nil, unreadable(want, metav1.TypeMeta{APIVersion: want.GroupVersion().String(), Kind: want.Kind}, body, runtime.NewStrictDecodingError(strict))
 	}
 	return texts(strict), nil
+}
+
+// StatedKind is what a body in JSON says it is, read without what it holds; the error is the one that clients know.
+func StatedKind(data []byte) (metav1.TypeMeta, error) {
+	stated := struct {
+		APIVersion string `json:"apiVersion,omitempty"`
+		Kind       string `json:"kind,omitempty"`
+	}{}
+	if err := json.Unmarshal(data, &stated); err != nil {
+		return metav1.TypeMeta{}, fmt.Errorf("couldn't get version/kind; json parse error: %w", err)
+	}
+	return metav1.TypeMeta{APIVersion: stated.APIVersion, Kind: stated.Kind}, nil
 }
 
 // admit removes what a custom object cannot have; each such field is an error of strict reading.
@@ -257,18 +279,55 @@ func checkKind(want schema.GroupVersionKind, into runtime.Object, stated metav1.
 	if err != nil {
 		return unreadable(want, metav1.TypeMeta{}, body, err)
 	}
-	if stated.Kind != "" && stated.Kind != want.Kind {
-		if gv.Empty() {
-			gv = want.GroupVersion()
+	if _, custom := into.(*unstructured.Unstructured); !custom || stated.Kind != want.Kind {
+		if err := otherKind(want, gv, stated.Kind); err != nil {
+			if gv.Empty() {
+				gv = want.GroupVersion()
+			}
+			if stated.Kind == "" {
+				stated.Kind = want.Kind
+			}
+			return unreadable(want, metav1.TypeMeta{APIVersion: gv.String(), Kind: stated.Kind}, body, err)
 		}
-		return unreadable(want, metav1.TypeMeta{APIVersion: gv.String(), Kind: stated.Kind}, body,
-			fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", gv.Version, stated.Kind, want.Version, want.Kind))
 	}
 	// Typed clients name the options of a deletion by the group version they delete from.
 	if _, anywhere := into.(*metav1.DeleteOptions); !anywhere && !gv.Empty() && gv != want.GroupVersion() {
 		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gv, want.GroupVersion()))
 	}
 	return nil
+}
+
+// otherKind says why what is stated to be of a kind is not what is wanted, nil if it may be. Empty
+// parts are as wanted.
+func otherKind(want schema.GroupVersionKind, gv schema.GroupVersion, kind string) error {
+	full := gv.WithKind(kind)
+	if gv.Empty() {
+		full = want.GroupVersion().WithKind(kind)
+	}
+	if kind == "" {
+		full.Kind = want.Kind
+	}
+	switch {
+	case full == want:
+		return nil
+	case scheme.Scheme.Recognizes(want) && !scheme.Scheme.Recognizes(full):
+		return fmt.Errorf("no kind %q is registered for version %q in scheme %q", full.Kind, full.GroupVersion(), SchemeName)
+	case full.Kind != want.Kind:
+		return fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", full.Version, full.Kind, InternalName(want.Group), want.Kind)
+	}
+	return nil
+}
+
+// SchemeName is what Kubernetes calls the list of kinds in messages.
+const SchemeName = "pkg/runtime/scheme.go:111"
+
+// InternalName is, in messages, what Kubernetes calls the form of a group's kinds that it computes with.
+func InternalName(group string) string {
+	name, _, _ := strings.Cut(group, ".")
+	if name == "" || name == "events" {
+		return "core"
+	}
+	return name
 }
 
 // unreadable is the 400 for a body that is not what is wanted; stated is what it says it is.
@@ -305,16 +364,17 @@ func reset(obj runtime.Object) {
 	}
 }
 
-// texts gives each error once, in order.
+// texts gives each error once, in order. The YAML parser reports several lines in one error.
 func texts(errs []error) []string {
 	seen := make(map[string]bool, len(errs))
 	var out []string
 	for _, err := range errs {
-		// The YAML parser reports several lines in one error; a header is one line.
-		text := strings.Join(strings.Fields(err.Error()), " ")
-		if !seen[text] {
-			seen[text] = true
-			out = append(out, text)
+		for line := range strings.Lines(strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:\n")) {
+			text := strings.Join(strings.Fields(line), " ")
+			if !seen[text] {
+				seen[text] = true
+				out = append(out, text)
+			}
 		}
 	}
 	return out
