@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -191,7 +192,7 @@ func (r *request) checkPreconditions(old, obj api.Object) error {
 	version := obj.GetResourceVersion()
 	if version == "" || version == "0" {
 		if !r.kind.UnconditionalUpdate && r.verb == "update" {
-			return apierrors.NewInvalid(r.kind.GroupKind(), r.name, field.ErrorList{
+			return apierrors.NewInvalid(schema.GroupKind{Group: r.kind.Group, Kind: r.kind.Resource.Resource}, r.name, field.ErrorList{
 				field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update"),
 			})
 		}

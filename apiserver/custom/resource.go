@@ -107,12 +107,16 @@ func (r *resource) kind(v *apiextensionsv1.CustomResourceDefinitionVersion) *api
 	s := r.versions[v.Name]
 	gv := schema.GroupVersion{Group: r.spec.Group, Version: v.Name}
 	one := &versioned{resource: r, gv: gv, schema: s}
+	if v.Subresources != nil {
+		one.scale = v.Subresources.Scale
+	}
 	k := api.Define(api.Resource[*unstructured.Unstructured]{
 		Group: gv.Group, Version: gv.Version, Kind: names.Kind, Plural: names.Plural, Singular: names.Singular,
 		Short: names.ShortNames, Categories: names.Categories, Namespaced: r.spec.Scope == apiextensionsv1.NamespaceScoped,
 		Prefix:        gv.Group + "/" + names.Plural,
 		HasGeneration: true, HasStatus: v.Subresources != nil && v.Subresources.Status != nil,
-		Default: one.setDefaults, Validate: one.validate, ValidateUpdate: one.validateUpdate, ValidateStatus: one.validateUpdate,
+		Default: one.setDefaults, Validate: one.validate, ValidateUpdate: one.validateUpdate, ValidateStatus: one.validateStatus,
+		Warnings: finalizerWarnings,
 		Columns: columns(v.AdditionalPrinterColumns), Fields: selectable(v.SelectableFields), Scale: scaleOf(v),
 	})
 	k.Ratchets, k.List = true, names.ListKind
@@ -198,6 +202,7 @@ type versioned struct {
 	resource *resource
 	gv       schema.GroupVersion
 	schema   *crdschema.Schema
+	scale    *apiextensionsv1.CustomResourceSubresourceScale // nil: none
 }
 
 func (v *versioned) prunes() bool { return !v.resource.spec.PreserveUnknownFields }
@@ -254,7 +259,7 @@ func (v *versioned) admit(obj api.Object) ([]string, error) {
 		return nil, err
 	}
 	if v.prunes() {
-		unknown = append(v.schema.Prune(u.Object), unknown...)
+		unknown = append(unknown, v.schema.Prune(u.Object)...)
 	}
 	return unknown, nil
 }
@@ -269,15 +274,19 @@ func (v *versioned) setDefaults(u *unstructured.Unstructured) {
 }
 
 func (v *versioned) validate(u *unstructured.Unstructured) field.ErrorList {
-	return v.check(u.Object, nil)
+	return v.check(u.Object, nil, scaleFaults(v.scale, u, true))
 }
 
 func (v *versioned) validateUpdate(u, old *unstructured.Unstructured) field.ErrorList {
-	return v.check(u.Object, old.Object)
+	return v.check(u.Object, old.Object, scaleFaults(v.scale, u, true))
 }
 
-func (v *versioned) check(obj, old map[string]any) field.ErrorList {
-	errs := v.schema.Validate(obj, old)
+func (v *versioned) validateStatus(u, old *unstructured.Unstructured) field.ErrorList {
+	return v.check(u.Object, old.Object, scaleFaults(v.scale, u, false))
+}
+
+func (v *versioned) check(obj, old map[string]any, more field.ErrorList) field.ErrorList {
+	errs := append(v.schema.Validate(obj, old), more...)
 	for _, err := range errs {
 		switch err.Type {
 		case field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid:

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
@@ -258,6 +259,11 @@ func checkKind(want schema.GroupVersionKind, into runtime.Object, stated metav1.
 		return unreadable(want, metav1.TypeMeta{}, body, err)
 	}
 	if stated.Kind != "" && stated.Kind != want.Kind {
+		if u, custom := into.(*unstructured.Unstructured); custom && gv == want.GroupVersion() {
+			return apierrors.NewInvalid(gv.WithKind(stated.Kind).GroupKind(), u.GetName(), field.ErrorList{
+				field.Invalid(field.NewPath("kind"), stated.Kind, "must be "+want.Kind),
+			})
+		}
 		if gv.Empty() {
 			gv = want.GroupVersion()
 		}

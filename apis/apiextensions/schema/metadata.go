@@ -78,6 +78,9 @@ func (c *coercer) meta(obj map[string]any, path *field.Path) error {
 		return nil
 	}
 	meta, strict, err := objectMeta(v)
+	if err != nil && path.String() == "metadata" {
+		return err // of the object itself
+	}
 	if err != nil {
 		return field.Invalid(path, v, err.Error())
 	}
