@@ -64,7 +64,7 @@ func (r *request) answer(code int, item *store.Item, obj api.Object, err error) 
 // object instead of an item.
 func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Object) (api.Object, error)) (*store.Item, api.Object, error) {
 	ctx := r.r.Context()
-	var dry api.Object
+	var dry, last api.Object
 	var undo func()
 	gone := false
 	item, err := r.kind.collection.Update(ctx, r.namespaceOfObject(), r.name, func(cur *store.Item) (api.Object, error) {
@@ -93,6 +93,7 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 			return nil, nil
 		}
 		if gone = r.finished(obj); gone {
+			last = obj
 			return nil, nil
 		}
 		return r.kind.toStored(ctx, obj)
@@ -103,8 +104,8 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 	if err != nil || o.dryRun {
 		return nil, dry, err
 	}
-	if gone {
-		return r.remove(ctx, item)
+	if gone { // clients expect what they made of it
+		return nil, last, r.remove(ctx, item)
 	}
 	return item, nil, nil
 }
@@ -125,7 +126,7 @@ func (r *request) finished(obj api.Object) bool {
 }
 
 // remove deletes an object whose last finalizer an update took away.
-func (r *request) remove(ctx context.Context, item *store.Item) (*store.Item, api.Object, error) {
+func (r *request) remove(ctx context.Context, item *store.Item) error {
 	revision := item.Revision
 	last, err := r.kind.collection.Delete(ctx, r.namespaceOfObject(), r.name, func(cur *store.Item) error {
 		if cur.Revision != revision {
@@ -140,7 +141,7 @@ func (r *request) remove(ctx context.Context, item *store.Item) (*store.Item, ap
 		}
 		r.kind.Released(r.s.env, final)
 	}
-	return last, nil, err
+	return err
 }
 
 // change takes what a client made of old through the rules: pure but for admission.
@@ -185,7 +186,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 
 // checkPreconditions compares what the client believes with what is stored.
 func (r *request) checkPreconditions(old, obj api.Object) error {
-	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() {
+	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() && r.verb == "update" { // in a patch it is a field that cannot change
 		return apierrors.NewConflict(r.groupResource(), r.name,
 			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())) //nolint:staticcheck // the text clients know
 	}

@@ -143,7 +143,7 @@ func (r *request) createObject(ctx context.Context, obj api.Object, o writeOptio
 
 func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions, finish func(api.Object) (api.Object, error)) (*store.Item, api.Object, error) {
 	k := r.kind
-	if err := r.ending(); err != nil {
+	if err := r.ending(obj.GetName()); err != nil {
 		return nil, nil, err
 	}
 	if err := r.checkNamespace(obj); err != nil {

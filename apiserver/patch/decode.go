@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
@@ -143,8 +144,10 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 	strict = append(strict, found...)
 	if err != nil {
 		var stated metav1.TypeMeta
-		// The first error stands; this only finds out what the client believed to send.
-		_ = kjson.UnmarshalCaseSensitivePreserveInts(data, &stated)
+		// What the client believed to send is asked first.
+		if err := json.Unmarshal(data, &stated); err != nil {
+			return nil, unreadable(want, metav1.TypeMeta{}, body, fmt.Errorf("couldn't get version/kind; json parse error: %w", err))
+		}
 		if err2 := checkKind(want, into, stated, body); err2 != nil {
 			return nil, err2
 		}

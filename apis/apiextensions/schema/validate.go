@@ -189,7 +189,7 @@ func (s *Schema) typed(path *field.Path, v any) field.ErrorList {
 		return nil
 	case is == "integer" && want == "number":
 		return nil
-	case is == "number" && slices.Contains(wanted, "integer") && v == math.Trunc(v.(float64)):
+	case is == "number" && slices.Contains(wanted, "integer") && whole(v.(float64)):
 		return nil
 	}
 	return appendError(nil, path, openapierrors.InvalidType(nameOf(path), "body", strings.Join(wanted, ","), is))
@@ -201,12 +201,12 @@ func (s *Schema) misfits(is string, v any) bool {
 	if f == "" || want == "string" && !checked(f) || is == "null" || is == "string" || is == "array" || nativeFormat[is] == f {
 		return false
 	}
-	whole := false
-	if n, ok := v.(float64); ok {
-		whole = n == math.Trunc(n)
-	}
-	return !(is == "integer" && want == "number" || whole && want == "integer")
+	n, float := v.(float64)
+	return !(is == "integer" && want == "number" || float && whole(n) && want == "integer")
 }
+
+// whole says that a number with a fraction has none, and is small enough to be exact.
+func whole(n float64) bool { return n == math.Trunc(n) && math.Abs(n) < 1<<53 }
 
 var nativeFormat = map[string]string{"integer": "int64", "number": "float64"}
 
@@ -317,7 +317,7 @@ func (s *Schema) ofObject(path *field.Path, name string, v map[string]any, old *
 // combined checks allOf, anyOf, oneOf and not.
 func (s *Schema) combined(path *field.Path, v any) (errs field.ErrorList) {
 	fail := func(text string) {
-		errs = append(errs, field.Invalid(path, "", `"`+nameOf(path)+`" `+text))
+		errs = append(errs, field.Invalid(nil, "", `"`+nameOf(path)+`" `+text)) // the text has the place
 	}
 	if best, valid := closest(s.anyOf, path, v); len(s.anyOf) > 0 && valid == 0 {
 		fail("must validate at least one schema (anyOf)")
