@@ -158,6 +158,14 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 	if err := r.restrict(ctx, obj, old); err != nil {
 		return nil, err
 	}
+	// Who owns which field is settled before admission: what that adds is nobody's.
+	if finish == nil {
+		finish = func(old, obj api.Object) (api.Object, error) { return r.manage(old, obj, o.manager, nil) }
+	}
+	obj, err := finish(old, obj)
+	if err != nil {
+		return nil, err
+	}
 	a, adopt := r.changeFor(obj, old, o.dryRun)
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
 		return nil, err
@@ -178,10 +186,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 			r.warn(w)
 		}
 	}
-	if finish != nil {
-		return finish(old, obj)
-	}
-	return r.manage(old, obj, o.manager, nil)
+	return obj, nil
 }
 
 // checkPreconditions compares what the client believes with what is stored.

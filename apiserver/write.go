@@ -156,6 +156,14 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 		return nil, nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	k.Default(obj)
+	if k.HasStatus && !k.StatusOnCreate {
+		clearStatus(obj)
+	}
+	// Who owns which field is settled before admission: what that adds is nobody's.
+	obj, err := r.manage(nil, obj, o.manager, finish)
+	if err != nil {
+		return nil, nil, err
+	}
 	a := r.attributesFor(admission.Create, obj, nil, o.dryRun)
 	a.Name = obj.GetName()
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
@@ -182,10 +190,6 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	}
 	for _, w := range k.Warnings(obj, nil) {
 		r.warn(w)
-	}
-	obj, err := r.manage(nil, obj, o.manager, finish)
-	if err != nil {
-		return nil, nil, err
 	}
 	return r.commitNew(ctx, obj, o.dryRun)
 }
