@@ -236,7 +236,9 @@ func (r *request) restrict(ctx context.Context, obj, old api.Object) error {
 	default:
 		for _, u := range k.Updates {
 			if u.Name == r.sub {
+				managed := obj.GetManagedFields()
 				u.Apply(ctx, obj, old)
+				obj.SetManagedFields(managed)
 				if k.HasGeneration && changedSpec(k.Kind, obj, old) {
 					obj.SetGeneration(old.GetGeneration() + 1)
 				}

@@ -185,35 +185,43 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	if len(errs) > 0 {
 		return nil, nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), errs)
 	}
+	a.Name = obj.GetName() // which may have been generated
+	undo, err := r.reserve(ctx, obj, o.dryRun)
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := r.s.cfg.Admission.Validate(ctx, a); err != nil {
+		undo()
 		return nil, nil, err
 	}
 	for _, w := range k.Warnings(obj, nil) {
 		r.warn(w)
 	}
-	return r.commitNew(ctx, obj, o.dryRun)
-}
-
-// commitNew reserves what must be unique and stores the object.
-func (r *request) commitNew(ctx context.Context, obj api.Object, dryRun bool) (*store.Item, api.Object, error) {
-	k := r.kind
-	undo := func() {}
-	if k.Reserve != nil || dryRun {
-		// What is there already is said as that, not as a clash of what it holds.
-		if _, err := k.collection.Get(ctx, obj.GetNamespace(), obj.GetName(), store.Latest); err == nil {
-			return nil, nil, store.ErrExists
-		}
-	}
-	if k.Reserve != nil {
-		var err error
-		if undo, err = k.Reserve(ctx, r.s.env, obj, nil); err != nil {
-			return nil, nil, err
-		}
-	}
-	if dryRun {
+	if o.dryRun {
 		undo()
 		return nil, obj, nil
 	}
+	return r.commitNew(ctx, obj, undo)
+}
+
+// reserve takes what must be unique, before admission sees the object as it will be.
+func (r *request) reserve(ctx context.Context, obj api.Object, dryRun bool) (undo func(), err error) {
+	k := r.kind
+	if k.Reserve != nil || dryRun {
+		// What is there already is said as that, not as a clash of what it holds.
+		if _, err := k.collection.Get(ctx, obj.GetNamespace(), obj.GetName(), store.Latest); err == nil {
+			return nil, store.ErrExists
+		}
+	}
+	if k.Reserve == nil {
+		return func() {}, nil
+	}
+	return k.Reserve(ctx, r.s.env, obj, nil)
+}
+
+// commitNew stores an object; undo gives back what it reserved.
+func (r *request) commitNew(ctx context.Context, obj api.Object, undo func()) (*store.Item, api.Object, error) {
+	k := r.kind
 	stored, err := k.toStored(ctx, obj)
 	if err != nil {
 		undo()
