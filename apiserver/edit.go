@@ -167,10 +167,12 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 		return nil, err
 	}
 	a, adopt := r.changeFor(obj, old, o.dryRun)
+	managed := obj.GetManagedFields()
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
 		return nil, err
 	}
 	adopt()
+	r.keepManaged(obj, managed)
 	k.Default(obj)
 	if err := r.restrict(ctx, obj, old); err != nil { // admission must not reach beyond either
 		return nil, err

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/access/admission"
@@ -166,9 +168,11 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	}
 	a := r.attributesFor(admission.Create, obj, nil, o.dryRun)
 	a.Name = obj.GetName()
+	managed := obj.GetManagedFields()
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
 		return nil, nil, err
 	}
+	r.keepManaged(obj, managed)
 	if err := r.checkNamespace(obj); err != nil { // admission must not move it
 		return nil, nil, err
 	}
@@ -245,6 +249,18 @@ func (r *request) manage(live, obj api.Object, manager string, finish func(api.O
 		return nil, err
 	}
 	return f.Written(live, obj, manager, r.sub)
+}
+
+// keepManaged undoes what admission made of managed fields when they can no longer be read.
+func (r *request) keepManaged(obj api.Object, managed []metav1.ManagedFieldsEntry) {
+	now := obj.GetManagedFields()
+	if reflect.DeepEqual(now, managed) {
+		return
+	}
+	if err := managedfields.ValidateManagedFields(now); err != nil {
+		obj.SetManagedFields(managed)
+		r.warn(fmt.Sprintf(".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: %v", err))
+	}
 }
 
 func (r *request) checkNamespace(obj api.Object) error {
