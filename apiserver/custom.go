@@ -2,7 +2,7 @@ package apiserver
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"maps"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -105,13 +105,11 @@ func (r *request) versioned(s *selection) bool {
 }
 
 // ending refuses what is new while the definition of its kind is being deleted.
-func (r *request) ending() error {
+func (r *request) ending(name string) error {
 	if r.kind.Custom == nil || !r.kind.Custom.Ending {
 		return nil
 	}
-	err := apierrors.NewMethodNotSupported(r.groupResource(), r.verb)
-	err.ErrStatus.Message = fmt.Sprintf("%v not allowed while custom resource definition is terminating", r.verb)
-	return err
+	return apierrors.NewForbidden(r.groupResource(), name, errors.New("create not allowed while custom resource definition is terminating"))
 }
 
 // metaOf is an object's metadata as a struct; nil when there is none.

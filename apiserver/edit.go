@@ -104,7 +104,7 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 	if err != nil || o.dryRun {
 		return nil, dry, err
 	}
-	if gone {
+	if gone { // clients expect what they made of it
 		return nil, last, r.remove(ctx, item)
 	}
 	return item, nil, nil
@@ -167,10 +167,12 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 		return nil, err
 	}
 	a, adopt := r.changeFor(obj, old, o.dryRun)
+	managed := obj.GetManagedFields()
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
 		return nil, err
 	}
 	adopt()
+	r.keepManaged(obj, managed)
 	k.Default(obj)
 	if err := r.restrict(ctx, obj, old); err != nil { // admission must not reach beyond either
 		return nil, err
@@ -191,7 +193,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 
 // checkPreconditions compares what the client believes with what is stored.
 func (r *request) checkPreconditions(old, obj api.Object) error {
-	if uid := obj.GetUID(); r.verb == "update" && uid != "" && uid != old.GetUID() {
+	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() && r.verb == "update" { // in a patch it is a field that cannot change
 		return apierrors.NewConflict(r.groupResource(), r.name,
 			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())) //nolint:staticcheck // the text clients know
 	}
@@ -236,7 +238,9 @@ func (r *request) restrict(ctx context.Context, obj, old api.Object) error {
 	default:
 		for _, u := range k.Updates {
 			if u.Name == r.sub {
+				managed := obj.GetManagedFields()
 				u.Apply(ctx, obj, old)
+				obj.SetManagedFields(managed)
 				if k.HasGeneration && changedSpec(k.Kind, obj, old) {
 					obj.SetGeneration(old.GetGeneration() + 1)
 				}

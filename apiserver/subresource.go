@@ -43,6 +43,8 @@ func (r *request) subresource() error {
 		}
 	}
 	switch {
+	case !change && r.kind.Custom != nil:
+		return apierrors.NewNotFound(r.groupResource(), r.name)
 	case !change:
 		r.notFound()
 		return nil
@@ -152,7 +154,7 @@ func (r *request) rescale() error {
 		if err != nil {
 			return nil, err
 		}
-		if scale.Spec.Replicas < 0 {
+		if scale.Spec.Replicas < 0 && r.kind.Custom == nil { // of a custom resource its own field is refused
 			return nil, apierrors.NewInvalid(scaleKind.GroupKind(), r.name, field.ErrorList{
 				field.Invalid(field.NewPath("spec", "replicas"), scale.Spec.Replicas, "must be greater than or equal to 0"),
 			})
@@ -196,8 +198,9 @@ func (r *request) sentScale(now *autoscalingv1.Scale, raw []byte, o writeOptions
 	patchers := map[string]func(*api.Kind, api.Object, []byte, string) (api.Object, []string, error){
 		string(patchTypes[0]): patch.JSON, string(patchTypes[1]): patch.Merge, string(patchTypes[2]): patch.Strategic,
 	}
-	f := patchers[mediaType(r.r)]
-	if f == nil {
+	media := mediaType(r.r)
+	f := patchers[media]
+	if f == nil || r.kind.Custom != nil && media == string(patchTypes[2]) {
 		return nil, r.unsupportedPatch()
 	}
 	obj, warnings, err := f(scaleKind, now, raw, o.validation)

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"reflect"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/access/admission"
@@ -145,7 +147,7 @@ func (r *request) createObject(ctx context.Context, obj api.Object, o writeOptio
 
 func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions, finish func(api.Object) (api.Object, error)) (*store.Item, api.Object, error) {
 	k := r.kind
-	if err := r.ending(); err != nil {
+	if err := r.ending(obj.GetName()); err != nil {
 		return nil, nil, err
 	}
 	if err := r.checkNamespace(obj); err != nil {
@@ -169,9 +171,11 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	}
 	a := r.attributesFor(admission.Create, obj, nil, o.dryRun)
 	a.Name = obj.GetName()
+	managed := obj.GetManagedFields()
 	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
 		return nil, nil, err
 	}
+	r.keepManaged(obj, managed)
 	if err := r.checkNamespace(obj); err != nil { // admission must not move it
 		return nil, nil, err
 	}
@@ -188,35 +192,43 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	if len(errs) > 0 {
 		return nil, nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), once(errs))
 	}
+	a.Name = obj.GetName() // which may have been generated
+	undo, err := r.reserve(ctx, obj, o.dryRun)
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := r.s.cfg.Admission.Validate(ctx, a); err != nil {
+		undo()
 		return nil, nil, err
 	}
 	for _, w := range k.Warnings(obj, nil) {
 		r.warn(w)
 	}
-	return r.commitNew(ctx, obj, o.dryRun)
-}
-
-// commitNew reserves what must be unique and stores the object.
-func (r *request) commitNew(ctx context.Context, obj api.Object, dryRun bool) (*store.Item, api.Object, error) {
-	k := r.kind
-	undo := func() {}
-	if k.Reserve != nil || dryRun {
-		// What is there already is said as that, not as a clash of what it holds.
-		if _, err := k.collection.Get(ctx, obj.GetNamespace(), obj.GetName(), store.Latest); err == nil {
-			return nil, nil, store.ErrExists
-		}
-	}
-	if k.Reserve != nil {
-		var err error
-		if undo, err = k.Reserve(ctx, r.s.env, obj, nil); err != nil {
-			return nil, nil, err
-		}
-	}
-	if dryRun {
+	if o.dryRun {
 		undo()
 		return nil, obj, nil
 	}
+	return r.commitNew(ctx, obj, undo)
+}
+
+// reserve takes what must be unique, before admission sees the object as it will be.
+func (r *request) reserve(ctx context.Context, obj api.Object, dryRun bool) (undo func(), err error) {
+	k := r.kind
+	if k.Reserve != nil || dryRun {
+		// What is there already is said as that, not as a clash of what it holds.
+		if _, err := k.collection.Get(ctx, obj.GetNamespace(), obj.GetName(), store.Latest); err == nil {
+			return nil, store.ErrExists
+		}
+	}
+	if k.Reserve == nil {
+		return func() {}, nil
+	}
+	return k.Reserve(ctx, r.s.env, obj, nil)
+}
+
+// commitNew stores an object; undo gives back what it reserved.
+func (r *request) commitNew(ctx context.Context, obj api.Object, undo func()) (*store.Item, api.Object, error) {
+	k := r.kind
 	stored, err := k.toStored(ctx, obj)
 	if err != nil {
 		undo()
@@ -240,6 +252,18 @@ func (r *request) manage(live, obj api.Object, manager string, finish func(api.O
 		return nil, err
 	}
 	return f.Written(live, obj, manager, r.sub)
+}
+
+// keepManaged undoes what admission made of managed fields when they can no longer be read.
+func (r *request) keepManaged(obj api.Object, managed []metav1.ManagedFieldsEntry) {
+	now := obj.GetManagedFields()
+	if reflect.DeepEqual(now, managed) {
+		return
+	}
+	if err := managedfields.ValidateManagedFields(now); err != nil {
+		obj.SetManagedFields(managed)
+		r.warn(fmt.Sprintf(".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: %v", err))
+	}
 }
 
 func (r *request) checkNamespace(obj api.Object) error {

@@ -50,7 +50,7 @@ func (m mutator) Mutate(ctx context.Context, a *admission.Attributes) error {
 		state.changed()
 	}
 	c := &round{m: m, r: match.NewRequest(ctx, &m.p.env, a), state: state}
-	for i := range all {
+	for i := 0; i < len(all) && c.fatal == nil; i++ {
 		c.policy(ctx, &all[i])
 	}
 	if len(state.asked) > 0 {
@@ -65,12 +65,25 @@ type round struct {
 	r     *match.Request
 	state *rounds
 	errs  []string
+	// reason is why the first of errs refuses: "" that a policy cannot be asked.
+	reason metav1.StatusReason
+	fatal  error // ends the request, whatever policies say of failures
 }
 
 // fail notes what is wrong, if the policy does not say to ignore it.
-func (c *round) fail(p *bound, binding string, err error) {
+func (c *round) fail(p *bound, binding string, reason metav1.StatusReason, err error) {
+	var status *apierrors.StatusError
+	if errors.As(err, &status) && reason != "" {
+		c.fatal = status
+		return
+	}
+	if p.ignore {
+		return
+	}
+	if len(c.errs) == 0 {
+		c.reason = reason
+	}
 	switch {
-	case p.ignore:
 	case binding == "":
 		c.errs = append(c.errs, fmt.Sprintf("policy %q denied request: %s", p.name, err))
 	default:
@@ -79,8 +92,8 @@ func (c *round) fail(p *bound, binding string, err error) {
 }
 
 func (c *round) refusal() error {
-	if len(c.errs) == 0 {
-		return nil
+	if c.fatal != nil || len(c.errs) == 0 {
+		return c.fatal
 	}
 	err := admission.Forbidden(c.r.Attributes, errors.New("admission request denied by policy"))
 	var status *apierrors.StatusError
@@ -88,7 +101,9 @@ func (c *round) refusal() error {
 		return err
 	}
 	s := &status.ErrStatus
-	s.Message, s.Reason = c.errs[0], metav1.StatusReasonInvalid
+	if s.Message = c.errs[0]; c.reason != "" {
+		s.Reason = c.reason
+	}
 	for _, text := range c.errs {
 		s.Details.Causes = append(s.Details.Causes, metav1.StatusCause{Message: text})
 	}
@@ -102,7 +117,7 @@ func (c *round) policy(ctx context.Context, p *bound) {
 	}
 	kind, kindErr := c.m.p.paramKind(p.policy)
 	if err = cmpErr(err, kindErr); err != nil {
-		c.fail(p, "", fmt.Errorf("failed to configure policy: %w", err))
+		c.fail(p, "", "", fmt.Errorf("failed to configure policy: %w", err))
 		return
 	}
 	for _, b := range p.bindings {
@@ -115,11 +130,11 @@ func (c *round) policy(ctx context.Context, p *bound) {
 			params, err = c.m.p.paramsOf(ctx, kind, b, c.r)
 		}
 		if err != nil {
-			c.fail(p, b.name, fmt.Errorf("failed to configure binding: %w", err))
+			c.fail(p, b.name, "", fmt.Errorf("failed to configure binding: %w", err))
 			continue
 		}
-		for _, param := range params {
-			c.invoke(ctx, t, p, b, param)
+		for i := 0; i < len(params) && c.fatal == nil; i++ {
+			c.invoke(ctx, t, p, b, params[i])
 		}
 	}
 }
@@ -128,7 +143,7 @@ func (c *round) policy(ctx context.Context, p *bound) {
 func (c *round) invoke(ctx context.Context, t match.Target, p *bound, b *binding, param runtime.Object) {
 	matched, err := p.conditions.Match(ctx, c.r, t, param)
 	if err != nil {
-		c.fail(p, b.name, err)
+		c.fail(p, b.name, metav1.StatusReasonInvalid, err)
 		return
 	}
 	id := invocation{policy: p.name, binding: b.name}
@@ -141,7 +156,10 @@ func (c *round) invoke(ctx context.Context, t match.Target, p *bound, b *binding
 	before := c.r.Object.DeepCopyObject()
 	for i := range p.mutations {
 		if err := c.mutate(ctx, t, p, &p.mutations[i], param); err != nil {
-			c.fail(p, b.name, err)
+			c.fail(p, b.name, metav1.StatusReasonInvalid, err)
+		}
+		if c.fatal != nil {
+			return
 		}
 	}
 	if !equality.Semantic.DeepEqual(before, c.r.Object) {

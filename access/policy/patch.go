@@ -11,6 +11,7 @@ import (
 	"github.com/google/cel-go/common/types/traits"
 	"google.golang.org/protobuf/types/known/structpb"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	celmutation "k8s.io/apiserver/pkg/cel/mutation"
@@ -76,7 +77,7 @@ func (c *round) jsonPatch(run *expression.Run, t match.Target, obj runtime.Objec
 	}
 	changed := c.r.New(t)
 	if err := decode(after, changed); err != nil {
-		return err
+		return apierrors.NewInternalError(err)
 	}
 	return c.r.Set(t, changed)
 }

@@ -156,7 +156,7 @@ func set(r *match.Request, t match.Target, data []byte) (changed bool, err error
 		err = kjson.UnmarshalCaseSensitivePreserveInts(data, obj)
 	}
 	if err != nil {
-		return false, fmt.Errorf("decode the patched object: %w", err)
+		return false, err
 	}
 	if got := obj.GetObjectKind().GroupVersionKind(); got != t.GVK {
 		return false, fmt.Errorf("a webhook may not change the kind of an object from %v to %v", t.GVK, got)

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
@@ -36,10 +34,8 @@ var CustomResourceDefinitions = api.Define(api.Resource[*Definition]{
 	Validate: validate, ValidateUpdate: validateUpdate, ValidateStatus: validateStatus,
 	Warnings:     warnings,
 	BeforeDelete: terminate,
-	Columns: []api.Column[*Definition]{{
-		Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
-		Value: func(d *Definition) any { return d.CreationTimestamp.UTC().Format(time.RFC3339) },
-	}},
+	Ratchets:     true,
+	Columns:      columns,
 })
 
 func setDefaults(d *Definition) {
@@ -64,9 +60,13 @@ func setDefaults(d *Definition) {
 // rememberStored notes that objects may be stored in the storage version from now on.
 func rememberStored(d *Definition) {
 	for _, v := range d.Spec.Versions {
-		if v.Storage && !slices.Contains(d.Status.StoredVersions, v.Name) {
+		if !v.Storage {
+			continue
+		}
+		if !slices.Contains(d.Status.StoredVersions, v.Name) {
 			d.Status.StoredVersions = append(d.Status.StoredVersions, v.Name)
 		}
+		return // there is one
 	}
 }
 
@@ -152,13 +152,4 @@ func SetCondition(d *Definition, kind apiextensionsv1.CustomResourceDefinitionCo
 // RemoveCondition takes a condition away.
 func RemoveCondition(d *Definition, kind apiextensionsv1.CustomResourceDefinitionConditionType) {
 	d.Status.Conditions = slices.DeleteFunc(d.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool { return c.Type == kind })
-}
-
-// validateName: a definition is named after what it defines.
-func validateName(d *Definition) []string {
-	msgs := apivalidation.NameIsDNSSubdomain(d.Name, false)
-	if d.Name != d.Spec.Names.Plural+"."+d.Spec.Group {
-		msgs = append(msgs, `must be spec.names.plural+"."+spec.group`)
-	}
-	return msgs
 }

@@ -195,10 +195,10 @@ func checkURL(s string, path *field.Path) (errs field.ErrorList) {
 
 func checkService(s *apiextensionsv1.ServiceReference, path *field.Path) (errs field.ErrorList) {
 	if s.Name == "" {
-		errs = append(errs, field.Required(path.Child("name"), "service name is required"))
+		errs = append(errs, field.Required(path.Child("name"), ""))
 	}
 	if s.Namespace == "" {
-		errs = append(errs, field.Required(path.Child("namespace"), "service namespace is required"))
+		errs = append(errs, field.Required(path.Child("namespace"), ""))
 	}
 	if p := s.Port; p != nil {
 		if msgs := validation.IsValidPortNum(int(*p)); len(msgs) > 0 {
@@ -209,13 +209,17 @@ func checkService(s *apiextensionsv1.ServiceReference, path *field.Path) (errs f
 		return errs
 	}
 	at := path.Child("path")
-	if strings.Contains(*s.Path, "//") {
+	if *s.Path == "//" {
 		return append(errs, field.Invalid(at, *s.Path, "segment[0] may not be empty"))
 	}
 	if !strings.HasPrefix(*s.Path, "/") {
 		errs = append(errs, field.Invalid(at, *s.Path, "must start with a '/'"))
 	}
-	for i, part := range strings.Split(strings.Trim(*s.Path, "/"), "/") {
+	for i, part := range strings.Split(strings.TrimSuffix((*s.Path)[1:], "/"), "/") {
+		if part == "" {
+			errs = append(errs, field.Invalid(at, *s.Path, fmt.Sprintf("segment[%d] may not be empty", i)))
+			continue
+		}
 		for _, msg := range validation.IsDNS1123Subdomain(part) {
 			errs = append(errs, field.Invalid(at, *s.Path, fmt.Sprintf("segment[%d]: %v", i, msg)))
 		}

@@ -19,7 +19,12 @@ import (
 	crdschema "github.com/proa-dev/proa/apis/apiextensions/schema"
 )
 
-func validate(d *Definition) field.ErrorList { return check(d, nil) }
+func validate(d *Definition) (errs field.ErrorList) {
+	if want := d.Spec.Names.Plural + "." + d.Spec.Group; d.Name != want { // it is named after what it defines
+		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), d.Name, `must be spec.names.plural+"."+spec.group`))
+	}
+	return append(errs, check(d, nil)...)
+}
 
 func validateUpdate(d, old *Definition) field.ErrorList {
 	spec := field.NewPath("spec")
@@ -39,10 +44,7 @@ func validateStatus(d, _ *Definition) field.ErrorList {
 
 // check is what is wrong with a definition; old is nil on create.
 func check(d, old *Definition) (errs field.ErrorList) {
-	for _, msg := range validateName(d) {
-		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), d.Name, msg))
-	}
-	errs = append(errs, checkSpec(d, old)...)
+	errs = checkSpec(d, old)
 	errs = append(errs, checkNames(&d.Status.AcceptedNames, field.NewPath("status", "acceptedNames"))...)
 	errs = append(errs, checkStored(d, field.NewPath("status", "storedVersions"))...)
 	errs = append(errs, checkApproval(d, old)...)
@@ -73,6 +75,11 @@ func checkSpec(d, old *Definition) (errs field.ErrorList) {
 		errs = append(errs, field.Invalid(path.Child("preserveUnknownFields"), true, "must be false in order to use defaults in the schema"))
 	}
 	errs = append(errs, checkVersions(d, old, path)...)
+	if len(spec.Versions) > 0 { // said once more of the field that versions had before there were several
+		if msgs := validation.IsDNS1035Label(spec.Versions[0].Name); len(msgs) > 0 {
+			errs = append(errs, field.Invalid(path.Child("version"), spec.Versions[0].Name, strings.Join(msgs, ",")))
+		}
+	}
 	for _, n := range []struct{ name, value string }{
 		{"plural", spec.Names.Plural}, {"singular", spec.Names.Singular}, {"kind", spec.Names.Kind}, {"listKind", spec.Names.ListKind},
 	} {

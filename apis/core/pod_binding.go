@@ -83,7 +83,7 @@ func assign(p *corev1.Pod, b *corev1.Binding) error {
 	p.Labels = merged(p.Labels, b.Labels)
 	p.Status.NominatedNodeName = ""
 	setPodCondition(p, corev1.PodCondition{
-		Type: corev1.PodScheduled, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation,
+		Type: corev1.PodScheduled, Status: corev1.ConditionTrue,
 	})
 	return nil
 }

@@ -29,7 +29,10 @@ var ServiceAccounts = api.Define(api.Resource[*corev1.ServiceAccount]{
 	},
 	Actions: []api.Action{{
 		Name: "token", Group: "authentication.k8s.io", Version: "v1", Kind: "TokenRequest",
-		New: func() runtime.Object { return &authenticationv1.TokenRequest{} },
-		Do:  issueToken,
+		New: func() runtime.Object { // with its default, which admission is to see
+			seconds := int64(defaultTokenSeconds)
+			return &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
+		},
+		Do: issueToken,
 	}},
 })

@@ -60,7 +60,7 @@ func cell(d apiextensionsv1.CustomResourceColumnDefinition) func(object) any {
 			return nil
 		}
 		if d.Type == "string" {
-			return printed(follow, results[0])
+			return printed(follow, results[0][:1]) // a column shows one value
 		}
 		return typed(d.Type, results[0][0].Interface())
 	}

@@ -42,7 +42,7 @@ func TestPublish(t *testing.T) {
 		got[r.Name] = r.Kind + " " + strings.Join(r.ShortNames, ",") + " " + strings.Join(r.Verbs, ",")
 	}
 	want := map[string]string{
-		"crontabs":        "CronTab ct create,delete,deletecollection,get,list,patch,update,watch",
+		"crontabs":        "CronTab ct delete,deletecollection,get,list,patch,create,update,watch",
 		"crontabs/status": "CronTab  get,patch,update",
 		"crontabs/scale":  "Scale  get,patch,update",
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -107,13 +108,17 @@ func (r *resource) kind(v *apiextensionsv1.CustomResourceDefinitionVersion) *api
 	s := r.versions[v.Name]
 	gv := schema.GroupVersion{Group: r.spec.Group, Version: v.Name}
 	one := &versioned{resource: r, gv: gv, schema: s}
+	if v.Subresources != nil {
+		one.scale = v.Subresources.Scale
+	}
 	k := api.Define(api.Resource[*unstructured.Unstructured]{
 		Group: gv.Group, Version: gv.Version, Kind: names.Kind, Plural: names.Plural, Singular: names.Singular,
 		Short: names.ShortNames, Categories: names.Categories, Namespaced: r.spec.Scope == apiextensionsv1.NamespaceScoped,
 		Prefix:        gv.Group + "/" + names.Plural,
 		HasGeneration: true, HasStatus: v.Subresources != nil && v.Subresources.Status != nil,
-		Default: one.setDefaults, Validate: one.validate, ValidateUpdate: one.validateUpdate, ValidateStatus: one.validateUpdate,
-		Columns: columns(v.AdditionalPrinterColumns), Fields: selectable(v.SelectableFields), Scale: scaleOf(v),
+		Default: one.setDefaults, Validate: one.validate, ValidateUpdate: one.validateUpdate, ValidateStatus: one.validateStatus,
+		Warnings: finalizerWarnings,
+		Columns:  columns(v.AdditionalPrinterColumns), Fields: selectable(v.SelectableFields), Scale: scaleOf(v),
 	})
 	k.Ratchets, k.List = true, names.ListKind
 	if v.Schema != nil && v.Schema.OpenAPIV3Schema != nil {
@@ -198,6 +203,7 @@ type versioned struct {
 	resource *resource
 	gv       schema.GroupVersion
 	schema   *crdschema.Schema
+	scale    *apiextensionsv1.CustomResourceSubresourceScale // nil: none
 }
 
 func (v *versioned) prunes() bool { return !v.resource.spec.PreserveUnknownFields }
@@ -212,10 +218,17 @@ func (v *versioned) own(stored api.Object) bool {
 	return ok && u.GetAPIVersion() == v.gv.String() && v.clean(u)
 }
 
+// view gives stored objects in this version: what their own version would set is set, what this
+// one does not know is removed.
 func (v *versioned) view(ctx context.Context, stored []api.Object) ([]api.Object, error) {
 	in := make([]*unstructured.Unstructured, len(stored))
 	for i, obj := range stored {
-		in[i] = obj.(*unstructured.Unstructured)
+		u := obj.(*unstructured.Unstructured)
+		if was := v.sibling(u.GroupVersionKind().Version); was != nil && !was.clean(u) {
+			u = u.DeepCopy()
+			was.setDefaults(u)
+		}
+		in[i] = u
 	}
 	converted, err := v.resource.convert(ctx, in, v.gv)
 	if err != nil {
@@ -223,40 +236,40 @@ func (v *versioned) view(ctx context.Context, stored []api.Object) ([]api.Object
 	}
 	out := make([]api.Object, len(stored))
 	for i, u := range converted {
-		if !v.clean(u) {
+		if v.prunes() && !v.schema.Pruned(u.Object) {
 			u = u.DeepCopy()
-			v.setDefaults(u)
+			v.schema.Prune(u.Object)
 		}
 		out[i] = u
 	}
 	return out, nil
 }
 
+// sibling is another version of the same kind; nil when there is none (any more).
+func (v *versioned) sibling(version string) *versioned {
+	s := v.resource.versions[version]
+	if s == nil {
+		return nil
+	}
+	return &versioned{resource: v.resource, gv: schema.GroupVersion{Group: v.gv.Group, Version: version}, schema: s}
+}
+
 func (v *versioned) toStored(ctx context.Context, obj api.Object) (api.Object, error) {
-	to := schema.GroupVersion{Group: v.gv.Group, Version: v.resource.storage.Version}
-	out, err := v.resource.convertOne(ctx, obj, to)
-	if err != nil || to == v.gv {
-		return out, err
-	}
-	u := out.(*unstructured.Unstructured)
-	other := &versioned{resource: v.resource, gv: to, schema: v.resource.versions[to.Version]}
-	if !other.clean(u) {
-		u = u.DeepCopy()
-		other.setDefaults(u)
-	}
-	return u, nil
+	return v.resource.convertOne(ctx, obj, schema.GroupVersion{Group: v.gv.Group, Version: v.resource.storage.Version})
 }
 
 func (v *versioned) admit(obj api.Object) ([]string, error) {
 	u := obj.(*unstructured.Unstructured)
 	unknown, err := v.schema.Metadata(u.Object)
-	if err != nil {
-		return nil, err
+	if err != nil || !v.prunes() {
+		return unknown, err
 	}
-	if v.prunes() {
-		unknown = append(v.schema.Prune(u.Object), unknown...)
+	// Told in this order: its own metadata, fields, the metadata of embedded objects.
+	own := 0
+	for own < len(unknown) && strings.HasPrefix(unknown[own], "metadata.") {
+		own++
 	}
-	return unknown, nil
+	return slices.Insert(unknown, own, v.schema.Prune(u.Object)...), nil
 }
 
 // setDefaults also prunes: what admission added, or another version had, is no different
@@ -269,15 +282,19 @@ func (v *versioned) setDefaults(u *unstructured.Unstructured) {
 }
 
 func (v *versioned) validate(u *unstructured.Unstructured) field.ErrorList {
-	return v.check(u.Object, nil)
+	return v.check(u.Object, nil, scaleFaults(v.scale, u, true))
 }
 
 func (v *versioned) validateUpdate(u, old *unstructured.Unstructured) field.ErrorList {
-	return v.check(u.Object, old.Object)
+	return v.check(u.Object, old.Object, scaleFaults(v.scale, u, true))
 }
 
-func (v *versioned) check(obj, old map[string]any) field.ErrorList {
-	errs := v.schema.Validate(obj, old)
+func (v *versioned) validateStatus(u, old *unstructured.Unstructured) field.ErrorList {
+	return v.check(u.Object, old.Object, scaleFaults(v.scale, u, false))
+}
+
+func (v *versioned) check(obj, old map[string]any, more field.ErrorList) field.ErrorList {
+	errs := append(v.schema.Validate(obj, old), more...)
 	for _, err := range errs {
 		switch err.Type {
 		case field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid:

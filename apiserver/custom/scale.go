@@ -2,12 +2,14 @@ package custom
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
 )
@@ -37,6 +39,35 @@ func scaleOf(v *apiextensionsv1.CustomResourceDefinitionVersion) *api.Scale[obje
 			_ = unstructured.SetNestedField(u.Object, int64(n), steps(s.SpecReplicasPath)...)
 		},
 	}
+}
+
+// scaleFaults is what is wrong with the fields that a scale shows; of a change of the status alone,
+// those of the spec are not looked at.
+func scaleFaults(s *apiextensionsv1.CustomResourceSubresourceScale, u object, spec bool) (errs field.ErrorList) {
+	if s == nil {
+		return nil
+	}
+	paths := []string{s.SpecReplicasPath, s.StatusReplicasPath}
+	if !spec {
+		paths = paths[1:]
+	}
+	for _, path := range paths {
+		n, _, err := unstructured.NestedInt64(u.Object, steps(path)...)
+		switch {
+		case err != nil:
+			errs = append(errs, field.Invalid(field.NewPath(path), n, err.Error()))
+		case n < 0:
+			errs = append(errs, field.Invalid(field.NewPath(path), n, "should be a non-negative integer"))
+		case n > math.MaxInt32:
+			errs = append(errs, field.Invalid(field.NewPath(path), n, fmt.Sprintf("should be less than or equal to %v", math.MaxInt32)))
+		}
+	}
+	if path := s.LabelSelectorPath; path != nil && *path != "" {
+		if text, _, err := unstructured.NestedString(u.Object, steps(*path)...); err != nil {
+			errs = append(errs, field.Invalid(field.NewPath(*path), text, err.Error()))
+		}
+	}
+	return errs
 }
 
 func number(u object, path string) int32 {

@@ -114,6 +114,9 @@ func (v versionKinds) priority() int32 {
 // The verbs of a stored kind.
 var storedVerbs = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 
+// customVerbs are the same in the order in which clients know them of custom resources.
+var customVerbs = []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}
+
 func describe(k *api.Kind) resource {
 	if k.Computed != nil {
 		return resource{kind: k, verbs: []string{"get", "list"}}
@@ -122,6 +125,9 @@ func describe(k *api.Kind) resource {
 		return resource{kind: k, verbs: []string{"create"}}
 	}
 	r := resource{kind: k, verbs: storedVerbs}
+	if k.Custom != nil {
+		r.verbs = customVerbs
+	}
 	if k.NoDeleteCollection {
 		r.verbs = slices.DeleteFunc(slices.Clone(storedVerbs), func(v string) bool { return v == "deletecollection" })
 	}
@@ -150,6 +156,9 @@ func describe(k *api.Kind) resource {
 	for _, c := range k.Connects {
 		gvk := k.GroupVersion().WithKind(c.Kind)
 		r.subresources = append(r.subresources, subresource{c.Name, gvk, c.Verbs})
+	}
+	if k.Custom != nil {
+		return r // status, then scale
 	}
 	sort.Slice(r.subresources, func(i, j int) bool { return r.subresources[i].name < r.subresources[j].name })
 	return r

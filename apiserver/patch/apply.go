@@ -2,6 +2,7 @@ package patch
 
 import (
 	"fmt"
+	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,8 +37,8 @@ func (f *Fields) Apply(live api.Object, body []byte, manager, subresource string
 		if _, ok := err.(apierrors.APIStatus); ok {
 			return nil, err
 		}
-		// What is left are configurations that break the schema.
-		return nil, apierrors.NewBadRequest(err.Error())
+		// What is left are configurations that break the schema: clients know them as a 500 without a reason.
+		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: err.Error()}}
 	}
 	done := obj.(api.Object)
 	done.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)

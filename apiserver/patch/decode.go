@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
 	kjson "sigs.k8s.io/json"
@@ -279,7 +280,13 @@ func checkKind(want schema.GroupVersionKind, into runtime.Object, stated metav1.
 	if err != nil {
 		return unreadable(want, metav1.TypeMeta{}, body, err)
 	}
-	if _, custom := into.(*unstructured.Unstructured); !custom || stated.Kind != want.Kind {
+	u, custom := into.(*unstructured.Unstructured)
+	if custom && stated.Kind != want.Kind && gv == want.GroupVersion() {
+		return apierrors.NewInvalid(gv.WithKind(stated.Kind).GroupKind(), u.GetName(), field.ErrorList{
+			field.Invalid(field.NewPath("kind"), stated.Kind, "must be "+want.Kind),
+		})
+	}
+	if !custom || stated.Kind != want.Kind {
 		if err := otherKind(want, gv, stated.Kind); err != nil {
 			if gv.Empty() {
 				gv = want.GroupVersion()

@@ -116,13 +116,14 @@ func TestApply(t *testing.T) {
 	}
 	for body, text := range map[string]string{
 		"a: [": "error decoding YAML", "{}": "invalid object type: /, Kind=",
-		"apiVersion: v1\nkind: Pod": "invalid object type: /v1, Kind=Pod",
-		head + "nope: 1":            ".nope: field not declared in schema",
+		"apiVersion: v1\nkind: Pod":                                        "invalid object type: /v1, Kind=Pod",
 		"apiVersion: v1\nkind: ConfigMap\nmetadata: {managedFields: [{}]}": "metadata.managedFields must be nil",
 	} {
 		_, err := f.Apply(live, []byte(body), "x", "", false)
 		fails(t, err, 400, text)
 	}
+	_, err = f.Apply(live, []byte(head+"nope: 1"), "x", "", false)
+	fails(t, err, 500, ".nope: field not declared in schema") // as Kubernetes has it
 }
 
 func TestStatusIsOwnedByItsPath(t *testing.T) {

@@ -39,6 +39,7 @@ import (
 
 const (
 	maxAnswer  = 8 << 20 // bytes: an object's patch, in base64, with room
+	maxTries   = 10      // of a server that asks to come again later
 	maxClients = 512     // configurations whose connections are kept
 	idle       = 90 * time.Second
 )
@@ -152,32 +153,52 @@ func (c *Client) Call(ctx context.Context, in, out any) error {
 	if err != nil {
 		return fmt.Errorf("encode the request: %w", err)
 	}
+	for try := 0; ; try++ {
+		wait, err := c.once(ctx, body, out)
+		if wait <= 0 || try == maxTries {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return &url.Error{Op: "Post", URL: c.url(ctx), Err: ctx.Err()}
+		}
+	}
+}
+
+// once calls once. A wait says when a server that is busy wants to be asked again.
+func (c *Client) once(ctx context.Context, body []byte, out any) (wait time.Duration, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url(ctx), bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
+		return 0, fmt.Errorf("make the request: %w", err)
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "application/json, */*")
 	r.Header.Set("User-Agent", "kube-apiserver-admission")
 	transport, err := c.connect()
 	if err != nil {
-		return &url.Error{Op: "Post", URL: r.URL.String(), Err: err}
+		return 0, &url.Error{Op: "Post", URL: r.URL.String(), Err: err}
 	}
 	answer, err := (&http.Client{Transport: transport, CheckRedirect: stay}).Do(r)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { _ = answer.Body.Close() }() // it has been read
 	raw, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
-	switch {
+	switch code := answer.StatusCode; {
 	case err != nil:
-		return &url.Error{Op: "Post", URL: r.URL.String(), Err: err}
+		return 0, &url.Error{Op: "Post", URL: r.URL.String(), Err: err}
 	case len(raw) > maxAnswer:
-		return fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
-	case answer.StatusCode < 200 || answer.StatusCode > 206:
-		return refused(answer.StatusCode, raw)
+		return 0, fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+	case code == http.StatusTooManyRequests || code >= http.StatusInternalServerError:
+		seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After")) // what is no number asks for nothing
+		return time.Duration(seconds) * time.Second, refused(code, raw)
+	case code < 200 || code > 206:
+		return 0, refused(code, raw)
+	case len(raw) == 0:
+		return 0, fmt.Errorf("0-length response with status code: %d and content type: %s", code, answer.Header.Get("Content-Type"))
 	}
-	return json.Unmarshal(raw, out)
+	return 0, json.Unmarshal(raw, out)
 }
 
 // stay: a redirect is an answer, and not one that is understood.

@@ -15,7 +15,7 @@ import (
 var services = schema.GroupResource{Resource: "services"}
 
 // Resolve gives an address, host:port, at which a service answers on its port now: one of
-// its ready endpoints, or its cluster address when it has none that are known.
+// its ready endpoints, or the cluster address of one that selects no pods and has no endpoints of its own.
 func (c *Clients) Resolve(namespace, name string, port int32) (string, error) {
 	all, err := c.addresses(service{namespace, name, port})
 	if err != nil {
@@ -29,7 +29,7 @@ func (c *Clients) addresses(s service) ([]string, error) {
 	obj, ok := c.reader.Get(services, s.namespace, s.name)
 	svc, isService := obj.(*corev1.Service)
 	if !ok || !isService {
-		return nil, apierrors.NewNotFound(services, s.name)
+		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "service"}, s.name) // as clients know it
 	}
 	number := strconv.Itoa(int(s.port))
 	if svc.Spec.Type == corev1.ServiceTypeExternalName {
@@ -40,10 +40,11 @@ func (c *Clients) addresses(s service) ([]string, error) {
 		if p.Port != s.port || p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {
 			continue
 		}
-		if ready, _ := endpoints.Ready(c.reader, s.namespace, s.name, p.Name); len(ready) > 0 {
+		ready, known := endpoints.Ready(c.reader, s.namespace, s.name, p.Name)
+		if len(ready) > 0 {
 			return ready, nil
 		}
-		if ip := svc.Spec.ClusterIP; ip != "" && ip != corev1.ClusterIPNone {
+		if ip := svc.Spec.ClusterIP; len(svc.Spec.Selector) == 0 && !known && ip != "" && ip != corev1.ClusterIPNone {
 			return []string{net.JoinHostPort(ip, number)}, nil
 		}
 		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", s.name))

@@ -6,7 +6,9 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strings"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 )
@@ -112,7 +114,11 @@ func (s *Schema) checkDefault(path *field.Path, inMeta bool) (errs field.ErrorLi
 		return append(errs, field.Invalid(path, v, err.Error()))
 	}
 	errs = append(errs, s.embedded(path, v, s.Embedded)...)
-	if errs = append(errs, s.values(path, v, nil)...); len(errs) > 0 {
+	wrong := s.values(path, v, nil)
+	for _, err := range wrong { // which name values as from the default on
+		err.Detail = strings.ReplaceAll(strings.ReplaceAll(err.Detail, path.String()+".", ""), path.String(), "")
+	}
+	if errs = append(errs, wrong...); len(errs) > 0 {
 		return errs
 	}
 	e := &evaluation{ctx: context.Background(), budget: celconfig.RuntimeCELCostBudget}
@@ -204,10 +210,10 @@ func (c *ruleCheck) rules(s, node *Schema, path *field.Path, whole bool, times *
 		r, at := &set.rules[i], path.Index(i)
 		c.spend(at.Child("rule"), "estimated rule cost", multiply(r.cost, often))
 		if r.fault != "" {
-			c.errs = append(c.errs, field.Invalid(at.Child("rule"), *r.source, r.fault))
+			c.errs = append(c.errs, field.Invalid(at.Child("rule"), shown(r.source), r.fault))
 		}
 		if r.messageFault != "" {
-			c.errs = append(c.errs, field.Invalid(at.Child("messageExpression"), *r.source, r.messageFault))
+			c.errs = append(c.errs, field.Invalid(at.Child("messageExpression"), shown(r.source), r.messageFault))
 		} else if r.message != nil {
 			c.spend(at.Child("messageExpression"), "estimated messageExpression cost", r.messageCost)
 		}
@@ -262,6 +268,16 @@ func exceeds(what string, cost, limit uint64) string {
 		factor = fmt.Sprintf("%fx", times)
 	}
 	return fmt.Sprintf("%s exceeds budget by factor of %s (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)", what, factor)
+}
+
+// shown is a rule as messages spell it.
+func shown(r *apiextensionsv1.ValidationRule) any {
+	return struct {
+		Rule, Message, MessageExpression string
+		Reason                           *apiextensionsv1.FieldValueErrorReason
+		FieldPath                        string
+		OptionalOldSelf                  *bool
+	}{r.Rule, r.Message, r.MessageExpression, r.Reason, r.FieldPath, r.OptionalOldSelf}
 }
 
 // Expressions notes all CEL expressions of a schema.

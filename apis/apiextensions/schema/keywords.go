@@ -140,7 +140,7 @@ func setItems(items *Props, path *field.Path) (errs field.ErrorList) {
 		errs = append(errs, field.Invalid(path.Child("x-kubernetes-list-type"), *items.XListType, want))
 	}
 	if items.Type == "object" && text(items.XMapType) != "atomic" {
-		errs = append(errs, field.Invalid(path.Child("x-kubernetes-map-type"), text(items.XMapType), want))
+		errs = append(errs, field.Invalid(path.Child("x-kubernetes-map-type"), items.XMapType, want))
 	}
 	return errs
 }

@@ -18,14 +18,22 @@ import (
 )
 
 // Metadata brings the metadata of an object and of the objects embedded in it into their form: what
-// is not a field of metadata is removed, and unknown has its paths; what is not of the field's
+// is not a field of metadata is removed, and unknown has its paths, its own first; what is not of the field's
 // type is an error.
 func (s *Schema) Metadata(obj map[string]any) (unknown []string, err error) {
 	c := coercer{}
 	if err := c.object(s, obj, nil, true); err != nil {
 		return nil, err
 	}
-	slices.Sort(c.unknown)
+	slices.SortFunc(c.unknown, func(a, b string) int {
+		if x, y := strings.HasPrefix(a, "metadata."), strings.HasPrefix(b, "metadata."); x != y {
+			if x {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
 	return c.unknown, nil
 }
 
@@ -78,6 +86,9 @@ func (c *coercer) meta(obj map[string]any, path *field.Path) error {
 		return nil
 	}
 	meta, strict, err := objectMeta(v)
+	if err != nil && path.String() == "metadata" {
+		return err // of the object itself
+	}
 	if err != nil {
 		return field.Invalid(path, v, err.Error())
 	}

@@ -170,8 +170,11 @@ func (s *Schema) Props() *Props { return s.props }
 // Type is the JSON type ("object"), "" where any or several are allowed.
 func (s *Schema) jsonType() string { return s.props.Type }
 
-// decode reads a JSON value as objects are decoded: whole numbers are int64.
+// decode reads a JSON value as objects are decoded: whole numbers are int64. The types keep null as nothing.
 func decode(raw []byte) (any, error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
 	var v any
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &v); err != nil {
 		return nil, err

@@ -97,8 +97,8 @@ func (s *Schema) values(path *field.Path, v any, old *before) field.ErrorList {
 			errs = append(errs, s.ofObject(path, name, v, old)...)
 		}
 	}
-	if len(s.enum) > 0 {
-		errs = appendError(errs, path, validate.Enum(name, "body", v, s.enum))
+	if len(s.enum) > 0 && validate.Enum(name, "body", v, s.enum) != nil {
+		errs = appendError(errs, path, openapierrors.EnumFail(name, "body", v, s.enum)) // with null, which the library leaves out
 	}
 	return errs
 }
@@ -183,25 +183,41 @@ func (s *Schema) typed(path *field.Path, v any) field.ErrorList {
 	switch {
 	case wanted[0] == "" || slices.Contains(wanted, is):
 		return nil
+	case s.misfits(is, v):
+		return appendError(nil, path, openapierrors.InvalidType(nameOf(path), "body", s.props.Format, nativeFormat[is]))
 	case is == "null" && s.props.Nullable:
 		return nil
 	case is == "integer" && want == "number":
 		return nil
-	case is == "number" && slices.Contains(wanted, "integer") && v == math.Trunc(v.(float64)):
+	case is == "number" && slices.Contains(wanted, "integer") && whole(v.(float64)):
 		return nil
 	}
 	return appendError(nil, path, openapierrors.InvalidType(nameOf(path), "body", strings.Join(wanted, ","), is))
 }
 
+// misfits says that a value of a wrong type is told about by its format.
+func (s *Schema) misfits(is string, v any) bool {
+	f, want := s.props.Format, s.jsonType()
+	if f == "" || want == "string" && !checked(f) || is == "null" || is == "string" || is == "array" || nativeFormat[is] == f {
+		return false
+	}
+	n, float := v.(float64)
+	return !(is == "integer" && want == "number" || float && whole(n) && want == "integer")
+}
+
+// whole says that a number with a fraction has none, and is small enough to be exact.
+func whole(n float64) bool { return n == math.Trunc(n) && math.Abs(n) < 1<<53 }
+
+var nativeFormat = map[string]string{"integer": "int64", "number": "float64"}
+
 func (s *Schema) ofText(path *field.Path, name, v string) (errs field.ErrorList) {
-	p := s.props
-	if p.MaxLength != nil && int64(utf8.RuneCountInString(v)) > *p.MaxLength {
+	p, size := s.props, int64(utf8.RuneCountInString(v))
+	switch { // the first fault alone is told
+	case p.MaxLength != nil && size > *p.MaxLength:
 		errs = append(errs, field.TooLong(path, "", int(*p.MaxLength)))
-	}
-	if p.MinLength != nil {
+	case p.MinLength != nil && size < *p.MinLength:
 		errs = appendError(errs, path, validate.MinLength(name, "body", v, *p.MinLength))
-	}
-	if s.pattern != nil && !s.pattern.MatchString(v) {
+	case s.pattern != nil && !s.pattern.MatchString(v):
 		errs = appendError(errs, path, openapierrors.FailedPattern(name, "body", p.Pattern, v))
 	}
 	if f := p.Format; f != "" && checked(f) {
@@ -221,16 +237,36 @@ var formats = func() map[string]bool {
 
 func (s *Schema) ofNumber(path *field.Path, name string, v any) (errs field.ErrorList) {
 	p := s.props
+	if err := validate.IsValueValidAgainstRange(v, s.numeric(), s.numericFormat(), "Checked", name); err != nil {
+		errs = append(errs, field.Invalid(nil, "", err.Error()))
+	}
 	if p.MultipleOf != nil {
 		errs = appendError(errs, path, validate.MultipleOfNativeType(name, "body", v, *p.MultipleOf))
-	}
-	if p.Maximum != nil {
-		errs = appendError(errs, path, validate.MaximumNativeType(name, "body", v, *p.Maximum, p.ExclusiveMaximum))
 	}
 	if p.Minimum != nil {
 		errs = appendError(errs, path, validate.MinimumNativeType(name, "body", v, *p.Minimum, p.ExclusiveMinimum))
 	}
+	if p.Maximum != nil {
+		errs = appendError(errs, path, validate.MaximumNativeType(name, "body", v, *p.Maximum, p.ExclusiveMaximum))
+	}
 	return errs
+}
+
+// numeric is the type that bounds numbers, "" for none.
+func (s *Schema) numeric() string {
+	if t := s.jsonType(); !s.IntOrString && (t == "integer" || t == "number") {
+		return t
+	}
+	return ""
+}
+
+// numericFormat is the format that bounds numbers, "" for none.
+func (s *Schema) numericFormat() string {
+	switch f := s.props.Format; s.numeric() + " " + f {
+	case "integer int32", "integer int64", "number float", "number double":
+		return f
+	}
+	return ""
 }
 
 func (s *Schema) ofList(path *field.Path, name string, v []any, old *before) (errs field.ErrorList) {
@@ -281,7 +317,7 @@ func (s *Schema) ofObject(path *field.Path, name string, v map[string]any, old *
 // combined checks allOf, anyOf, oneOf and not.
 func (s *Schema) combined(path *field.Path, v any) (errs field.ErrorList) {
 	fail := func(text string) {
-		errs = append(errs, field.Invalid(path, "", `"`+nameOf(path)+`" `+text))
+		errs = append(errs, field.Invalid(nil, "", `"`+nameOf(path)+`" `+text)) // the text has the place
 	}
 	if best, valid := closest(s.anyOf, path, v); len(s.anyOf) > 0 && valid == 0 {
 		fail("must validate at least one schema (anyOf)")
