@@ -26,6 +26,10 @@ type Player struct {
 const makeNamespace = `kubectl create namespace $NS && kubectl config set-context --current --namespace=$NS &&
 	{ kubectl create serviceaccount default 2>/dev/null || true; }`
 
+// What a transcript leaves that is in no namespace has $NS in its name.
+const sweep = `kubectl get ns,nodes,csr,crd,clusterroles,clusterrolebindings,priorityclasses -o name | grep -F "$NS" | grep -vx namespace/$NS |
+	xargs -r kubectl delete --wait=false`
+
 const limit = 90 * time.Second // for one command
 
 // Play runs every command of a transcript, as a test of its own, and compares.
@@ -78,7 +82,7 @@ func (p Player) prepare(t *testing.T) (string, []string) {
 		t.Fatalf("make namespace: %s", out)
 	}
 	t.Cleanup(func() {
-		run(t, dir, env, "kubectl delete namespace $NS --wait=false")
+		run(t, dir, env, "kubectl delete namespace $NS --wait=false; "+sweep)
 	})
 	return dir, env
 }
