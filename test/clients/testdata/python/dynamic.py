@@ -2,7 +2,7 @@
 import os
 from kubernetes import client, config, dynamic
 from kubernetes.client.rest import ApiException
-from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
+from kubernetes.dynamic.exceptions import NotFoundError
 
 ns = os.environ["NS"]
 group = ns + ".py.example.com"
@@ -34,12 +34,6 @@ print("found", boats.name, boats.namespaced, sorted(boats.verbs)[:2])
 b = boats.get(name="a", namespace=ns)
 print("got", b.spec.more.x)
 print("merged", boats.patch(namespace=ns, name="a", body={"spec": {"crew": 3}}, content_type="application/merge-patch+json").spec.crew)
-applied = {**boat, "spec": {"crew": 4}}
-try:
-    boats.server_side_apply(body=applied, name="a", namespace=ns, field_manager="py")
-except ConflictError as e:
-    print("conflict", e.status)
-print("applied", boats.server_side_apply(body=applied, name="a", namespace=ns, field_manager="py", force_conflicts=True).spec.crew)
 print("pods", d.resources.get(api_version="v1", kind="Pod").get(namespace=ns).kind)
 boats.delete(name="a", namespace=ns)
 try:
