@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"time"
@@ -66,7 +67,11 @@ func New(c *apiextensionsv1.WebhookConversion, resolve Resolve) (*Webhook, error
 	w := &Webhook{client: &http.Client{Transport: transport, Timeout: timeout, CheckRedirect: noRedirect}}
 	w.beta = slices.Contains(c.ConversionReviewVersions, "v1beta1") && !slices.Contains(c.ConversionReviewVersions, "v1")
 	if c.ClientConfig.URL != nil {
-		w.url = *c.ClientConfig.URL
+		u, err := url.Parse(*c.ClientConfig.URL)
+		if err != nil {
+			return nil, fmt.Errorf("conversion webhook URL: %w", err)
+		}
+		w.url = clean(u)
 		return w, nil
 	}
 	s := c.ClientConfig.Service
@@ -82,7 +87,7 @@ func New(c *apiextensionsv1.WebhookConversion, resolve Resolve) (*Webhook, error
 	if s.Path != nil {
 		u.Path = *s.Path
 	}
-	w.url = u.String()
+	w.url = clean(&u)
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		address, err := resolve(s.Namespace, s.Name, port)
@@ -92,6 +97,12 @@ func New(c *apiextensionsv1.WebhookConversion, resolve Resolve) (*Webhook, error
 		return dialer.DialContext(ctx, network, address)
 	}
 	return w, nil
+}
+
+// clean is a URL with each slash of its path once, none at the end, as client-go calls it.
+func clean(u *url.URL) string {
+	u.Path, u.RawPath = path.Join("/", u.Path), ""
+	return u.String()
 }
 
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
