@@ -153,11 +153,20 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 	}
 	carryMeta(obj, old)
 	k.Default(obj)
+	var err error
+	if finish != nil {
+		obj, err = finish(old, obj)
+	} else {
+		obj, err = r.manage(old, obj, o.manager, nil)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if err := r.restrict(ctx, obj, old); err != nil {
 		return nil, err
 	}
 	a, adopt := r.changeFor(obj, old, o.dryRun)
-	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
+	if err := r.mutate(ctx, a, obj); err != nil {
 		return nil, err
 	}
 	adopt()
@@ -176,10 +185,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 			r.warn(w)
 		}
 	}
-	if finish != nil {
-		return finish(old, obj)
-	}
-	return r.manage(old, obj, o.manager, nil)
+	return obj, nil
 }
 
 // checkPreconditions compares what the client believes with what is stored.
@@ -208,9 +214,10 @@ func (r *request) checkPreconditions(old, obj api.Object) error {
 	return nil
 }
 
-// restrict keeps of obj only what this resource or subresource may change.
+// restrict keeps of obj only what this resource or subresource may change, and who owns what as it is.
 func (r *request) restrict(ctx context.Context, obj, old api.Object) error {
-	k := r.kind
+	k, managed := r.kind, obj.GetManagedFields()
+	defer func() { obj.SetManagedFields(managed) }()
 	switch r.sub {
 	case "":
 		if k.HasStatus {

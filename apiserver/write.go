@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/access/admission"
@@ -156,9 +158,13 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 		return nil, nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	k.Default(obj)
+	obj, err := r.manage(nil, obj, o.manager, finish)
+	if err != nil {
+		return nil, nil, err
+	}
 	a := r.attributesFor(admission.Create, obj, nil, o.dryRun)
 	a.Name = obj.GetName()
-	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
+	if err := r.mutate(ctx, a, obj); err != nil {
 		return nil, nil, err
 	}
 	if err := r.checkNamespace(obj); err != nil { // admission must not move it
@@ -182,10 +188,6 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	}
 	for _, w := range k.Warnings(obj, nil) {
 		r.warn(w)
-	}
-	obj, err := r.manage(nil, obj, o.manager, finish)
-	if err != nil {
-		return nil, nil, err
 	}
 	return r.commitNew(ctx, obj, o.dryRun)
 }
@@ -223,7 +225,25 @@ func (r *request) commitNew(ctx context.Context, obj api.Object, dryRun bool) (*
 	return item, nil, nil
 }
 
-// manage keeps managedFields; finish is server-side apply's own way.
+// mutate has admission change obj. It may not spoil who owns what.
+func (r *request) mutate(ctx context.Context, a *admission.Attributes, obj api.Object) error {
+	before := obj.GetManagedFields()
+	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
+		return err
+	}
+	after := obj.GetManagedFields()
+	if reflect.DeepEqual(before, after) {
+		return nil
+	}
+	if err := managedfields.ValidateManagedFields(after); err != nil {
+		obj.SetManagedFields(before)
+		r.warn(".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: " + err.Error())
+	}
+	return nil
+}
+
+// manage keeps managedFields of what a client wrote, before admission and the kind's own rules change it: what
+// they set belongs to nobody. finish is server-side apply's own way.
 func (r *request) manage(live, obj api.Object, manager string, finish func(api.Object) (api.Object, error)) (api.Object, error) {
 	if finish != nil {
 		return finish(obj)

@@ -109,6 +109,10 @@ type Resource[T Object] struct {
 	ValidateStatus func(obj, old T) field.ErrorList
 	// PrepareStatus runs on a status write after spec and metadata were carried over.
 	PrepareStatus func(obj, old T)
+	// Unowned names the fields ("spec", "metadata.labels") that a write through a subresource ("" for the object
+	// itself) does not change, so that its writer does not come to own them. Default, where HasStatus holds:
+	// the status for the object itself, the spec for the status.
+	Unowned map[string][]string
 	// HasGeneration: metadata.generation grows whenever anything but metadata and status
 	// changes (upstream's kinds differ; config maps have none).
 	HasGeneration bool

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"time"
@@ -57,6 +58,7 @@ type Kind struct {
 	HasStatus, StatusOnCreate, HasGeneration                bool
 	ValidateStatus                                          func(obj, old Object) field.ErrorList
 	PrepareStatus                                           func(obj, old Object)
+	Unowned                                                 map[string][]string
 
 	Scale    *Scale[Object]
 	Updates  []Update[Object]
@@ -112,7 +114,7 @@ func Define[T Object](r Resource[T]) *Kind {
 		CreateOnUpdate: r.CreateOnUpdate, UnconditionalUpdate: r.UnconditionalUpdate, NoDeleteCollection: r.NoDeleteCollection,
 		HasStatus: r.HasStatus, StatusOnCreate: r.StatusOnCreate, HasGeneration: r.HasGeneration,
 		Alike: r.Alike, Written: r.Written, Ratchets: r.Ratchets,
-		Actions: r.Actions, Connects: r.Connects, Indexes: r.Indexes,
+		Actions: r.Actions, Connects: r.Connects, Indexes: r.Indexes, Unowned: unowned(r.HasStatus, r.Unowned),
 		ValidateName: r.ValidateName,
 	}
 	if k.Singular == "" {
@@ -195,6 +197,16 @@ func Define[T Object](r Resource[T]) *Kind {
 		k.Fields[name] = func(o Object) string { return f(o.(T)) }
 	}
 	return k
+}
+
+// unowned adds to what a kind names what holds for all that have a status.
+func unowned(status bool, named map[string][]string) map[string][]string {
+	if !status {
+		return named
+	}
+	all := map[string][]string{"": {"status"}, "status": {"spec"}}
+	maps.Copy(all, named)
+	return all
 }
 
 // DefineVirtual makes a Kind of a Virtual.

@@ -23,6 +23,7 @@ var Deployments = api.Define(api.Resource[*appsv1.Deployment]{
 	Group: appsv1.GroupName, Version: "v1", Kind: "Deployment", Plural: "deployments",
 	Short: []string{"deploy"}, Categories: []string{"all"}, Namespaced: true,
 	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true,
+	Unowned:  map[string][]string{"status": {"spec", "metadata.labels"}},
 	Default:  defaultDeployment,
 	Validate: validateDeployment,
 	ValidateUpdate: func(obj, old *appsv1.Deployment) field.ErrorList {

@@ -22,6 +22,7 @@ var CertificateSigningRequests = api.Define(api.Resource[request]{
 	Group: certificatesv1.GroupName, Version: "v1", Kind: "CertificateSigningRequest", Plural: "certificatesigningrequests",
 	Short: []string{"csr"}, UnconditionalUpdate: true,
 	HasStatus:      true,
+	Unowned:        map[string][]string{"": {"spec", "status"}, "status": {"spec", "status.conditions"}, "approval": {"spec", "status.certificate"}},
 	ValidateName:   path.ValidatePathSegmentName, // any name that fits into a URL
 	PrepareUpdate:  func(_ context.Context, r, old request) { r.Spec = *old.Spec.DeepCopy() },
 	Validate:       validateRequest,

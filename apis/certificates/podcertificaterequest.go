@@ -21,6 +21,7 @@ var PodCertificateRequests = api.Define(api.Resource[podRequest]{
 	Group: certificatesv1.GroupName, Version: "v1", Kind: "PodCertificateRequest", Plural: "podcertificaterequests", Namespaced: true,
 	Alike: []string{"v1beta1"}, Written: "v1beta1",
 	HasStatus: true,
+	Unowned:   map[string][]string{"status": {"spec", "metadata"}},
 	Default: func(r podRequest) {
 		if r.Spec.MaxExpirationSeconds == nil {
 			day := int32(86400)

@@ -20,6 +20,7 @@ var Namespaces = api.Define(api.Resource[*corev1.Namespace]{
 	UnconditionalUpdate: true,
 	NoDeleteCollection:  true,
 	HasStatus:           true,
+	Unowned:             map[string][]string{"finalize": {"status"}},
 	ValidateName:        apivalidation.ValidateNamespaceName,
 	Default:             defaultNamespace,
 	PrepareCreate:       prepareNamespace,

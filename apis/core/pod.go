@@ -17,6 +17,7 @@ var Pods = api.Define(api.Resource[*corev1.Pod]{
 	Version: "v1", Kind: "Pod", Plural: "pods", Short: []string{"po"}, Categories: []string{"all"}, Namespaced: true,
 	UnconditionalUpdate: true,
 	HasStatus:           true,
+	Unowned:             map[string][]string{"status": {"spec", "metadata.deletionTimestamp", "metadata.ownerReferences"}},
 	HasGeneration:       true,
 	Default:             defaultPod,
 	PrepareCreate:       preparePod,

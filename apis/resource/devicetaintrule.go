@@ -19,6 +19,7 @@ var deviceTaintRules = api.Define(api.Resource[taintRule]{
 	UnconditionalUpdate: true,
 	HasGeneration:       true,
 	HasStatus:           true,
+	Unowned:             map[string][]string{"status": {"spec", "metadata"}},
 	Default:             func(r taintRule) { stamp(&r.Spec.Taint) },
 	Validate:            validateTaintRule,
 	ValidateStatus: func(r, _ taintRule) field.ErrorList {

@@ -20,6 +20,7 @@ var volumeAttachments = api.Define(api.Resource[attachment]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "VolumeAttachment", Plural: "volumeattachments",
 	Alike:     []string{"v1beta1"},
 	HasStatus: true,
+	Unowned:   map[string][]string{"status": {"spec", "metadata"}},
 	ValidateCreate: func(a attachment) field.ErrorList {
 		var errs field.ErrorList
 		if a.Spec.Attacher != "" { // that is found by the rest
