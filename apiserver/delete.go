@@ -269,7 +269,9 @@ func (d *remover) decide(obj api.Object, o *metav1.DeleteOptions) (changed, gone
 	}
 	at := metav1.NewTime(d.s.cfg.Now().Add(time.Duration(grace) * time.Second)).Rfc3339Copy()
 	obj.SetDeletionTimestamp(&at)
-	obj.SetDeletionGracePeriodSeconds(&grace)
+	if !graceful || options.GracePeriodSeconds != nil {
+		obj.SetDeletionGracePeriodSeconds(&grace)
+	}
 	if obj.GetGeneration() > 0 {
 		obj.SetGeneration(obj.GetGeneration() + 1)
 	}

@@ -175,7 +175,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 		return nil, err
 	}
 	if errs := r.validateChange(obj, old); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), errs)
+		return nil, apierrors.NewInvalid(k.StoredKind(), obj.GetName(), errs)
 	}
 	if err := r.s.cfg.Admission.Validate(ctx, a); err != nil {
 		return nil, err
@@ -197,14 +197,14 @@ func (r *request) checkPreconditions(old, obj api.Object) error {
 	version := obj.GetResourceVersion()
 	if version == "" || version == "0" {
 		if !r.kind.UnconditionalUpdate && r.verb == "update" {
-			return apierrors.NewInvalid(r.kind.GroupKind(), r.name, field.ErrorList{
+			return apierrors.NewInvalid(r.kind.StoredKind(), r.name, field.ErrorList{
 				field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update"),
 			})
 		}
 		return nil
 	}
 	if _, err := strconv.ParseUint(version, 10, 64); err != nil {
-		return apierrors.NewInvalid(r.kind.GroupKind(), r.name, field.ErrorList{
+		return apierrors.NewInvalid(r.kind.StoredKind(), r.name, field.ErrorList{
 			field.Invalid(field.NewPath("metadata", "resourceVersion"), version, err.Error()),
 		})
 	}

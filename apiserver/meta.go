@@ -30,13 +30,18 @@ func isNotFound(err error) bool {
 // Names that the server makes: a prefix of at most maxPrefix, then five random characters.
 const maxPrefix = 63 - 5
 
-// fillMeta sets what only the server sets on a new object.
-func fillMeta(obj api.Object, now time.Time) {
-	obj.SetUID(types.UID(uuid.NewString()))
-	obj.SetCreationTimestamp(metav1.NewTime(now).Rfc3339Copy())
+// wipeMeta clears of a new object what a client cannot set.
+func wipeMeta(obj api.Object) {
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetSelfLink("")
+}
+
+// fillMeta sets what only the server sets on a new object, whatever admission made of it.
+func fillMeta(obj api.Object, now time.Time) {
+	wipeMeta(obj)
+	obj.SetUID(types.UID(uuid.NewString()))
+	obj.SetCreationTimestamp(metav1.NewTime(now).Rfc3339Copy())
 	obj.SetResourceVersion("")
 	obj.SetGeneration(0)
 	if prefix := obj.GetGenerateName(); prefix != "" && obj.GetName() == "" {

@@ -137,10 +137,19 @@ func (r *request) createObject(ctx context.Context, obj api.Object, o writeOptio
 			return nil, nil, apierrors.NewGenerateNameConflict(r.groupResource(), one.GetName(), 1)
 		}
 		if isExists(err) {
-			err = apierrors.NewAlreadyExists(r.groupResource(), one.GetName())
+			err = r.alreadyThere(ctx, one.GetName())
 		}
 		return item, made, err
 	}
+}
+
+// alreadyThere refuses a name that is taken, and says if it soon is not.
+func (r *request) alreadyThere(ctx context.Context, name string) error {
+	err := apierrors.NewAlreadyExists(r.groupResource(), name)
+	if item, e := r.kind.collection.Get(ctx, r.namespaceOfObject(), name, store.Latest); e == nil && item.Object().GetDeletionTimestamp() != nil {
+		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
+	}
+	return err
 }
 
 func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions, finish func(api.Object) (api.Object, error)) (*store.Item, api.Object, error) {
@@ -158,6 +167,7 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 		return nil, nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	k.Default(obj)
+	wipeMeta(obj)
 	obj, err := r.manage(nil, obj, o.manager, finish)
 	if err != nil {
 		return nil, nil, err
@@ -181,7 +191,7 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	k.PrepareCreate(ctx, obj)
 	errs := append(validateMeta(k.Kind, obj), append(k.ValidateCreate(obj), k.Validate(obj)...)...)
 	if len(errs) > 0 {
-		return nil, nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), errs)
+		return nil, nil, apierrors.NewInvalid(k.StoredKind(), obj.GetName(), errs)
 	}
 	if err := r.s.cfg.Admission.Validate(ctx, a); err != nil {
 		return nil, nil, err

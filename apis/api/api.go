@@ -89,7 +89,8 @@ type Resource[T Object] struct {
 	Released func(env *Env, old T)
 	// BeforeDelete decides on graceful deletion. Nil deletes at once, after finalizers.
 	// It may shorten or lengthen *options.GracePeriodSeconds and edit obj (a copy); graceful
-	// says that the object stays with a deletionTimestamp until deleted again with grace 0.
+	// says that the object stays with a deletionTimestamp until deleted again with grace 0, and if the options
+	// say no grace period then, that it has none.
 	BeforeDelete func(obj T, options *metav1.DeleteOptions) (graceful bool)
 	// Finalizers are put on each new object (namespaces keep theirs in the spec instead).
 	// CreateOnUpdate allows PUT to create (leases, endpoints, config maps: upstream's

@@ -90,6 +90,14 @@ func (k *Kind) New() Object {
 // GroupResource is the kind's identity across versions.
 func (k *Kind) GroupResource() schema.GroupResource { return k.Resource.GroupResource() }
 
+// StoredKind is what errors call an object: the kind in the group that it is stored in.
+func (k *Kind) StoredKind() schema.GroupKind {
+	if k.Stored != nil {
+		return schema.GroupKind{Group: k.Stored.Group, Kind: k.Kind}
+	}
+	return k.GroupKind()
+}
+
 // ListKind is the kind of the list.
 func (k *Kind) ListKind() schema.GroupVersionKind {
 	gvk := k.GroupVersionKind

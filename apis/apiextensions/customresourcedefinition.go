@@ -36,11 +36,37 @@ var CustomResourceDefinitions = api.Define(api.Resource[*Definition]{
 	Validate: validate, ValidateUpdate: validateUpdate, ValidateStatus: validateStatus,
 	Warnings:     warnings,
 	BeforeDelete: terminate,
-	Columns: []api.Column[*Definition]{{
-		Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
-		Value: func(d *Definition) any { return d.CreationTimestamp.UTC().Format(time.RFC3339) },
-	}},
+	Columns: []api.Column[*Definition]{
+		api.Text("Scope", "Cluster/Namespaced", func(d *Definition) string { return string(d.Spec.Scope) }),
+		api.Text("Versions", "Served versions", servedVersions),
+		{Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
+			Value: func(d *Definition) any { return d.CreationTimestamp.UTC().Format(time.RFC3339) }},
+		api.Wide("Group", "API group", func(d *Definition) string { return d.Spec.Group }),
+		api.Wide("Kind", "CustomResource kind", func(d *Definition) string { return d.Spec.Names.Kind }),
+		api.Wide("ShortNames", "Short names", func(d *Definition) string { return strings.Join(d.Spec.Names.ShortNames, ",") }),
+		{Name: "Established", Type: "boolean", Priority: 1, Description: "Established status", Value: established},
+	},
 })
+
+func servedVersions(d *Definition) string {
+	var names []string
+	for _, v := range d.Spec.Versions {
+		switch {
+		case v.Served && v.Storage:
+			names = append(names, v.Name+"(storage)")
+		case v.Served:
+			names = append(names, v.Name)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ",")
+}
+
+func established(d *Definition) any {
+	return slices.ContainsFunc(d.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
+		return c.Type == apiextensionsv1.Established && c.Status == apiextensionsv1.ConditionTrue
+	})
+}
 
 func setDefaults(d *Definition) {
 	n := &d.Spec.Names

@@ -52,7 +52,7 @@ func deploymentColumns() []api.Column[*appsv1.Deployment] {
 		{Name: "Up-to-date", Description: doc["updatedReplicas"], Value: func(d *appsv1.Deployment) any { return int64(d.Status.UpdatedReplicas) }},
 		{Name: "Available", Description: doc["availableReplicas"], Value: func(d *appsv1.Deployment) any { return int64(d.Status.AvailableReplicas) }},
 		api.Age[*appsv1.Deployment](),
-	}, templateColumns(func(d *appsv1.Deployment) (*corev1.PodTemplateSpec, *metav1.LabelSelector) {
+	}, templateColumns(appsv1.DeploymentSpec{}.SwaggerDoc(), func(d *appsv1.Deployment) (*corev1.PodTemplateSpec, *metav1.LabelSelector) {
 		return &d.Spec.Template, d.Spec.Selector
 	})...)
 }

@@ -50,7 +50,7 @@ func replicaSetColumns() []api.Column[*appsv1.ReplicaSet] {
 		{Name: "Current", Type: "integer", Description: status["replicas"], Value: func(rs *appsv1.ReplicaSet) any { return int64(rs.Status.Replicas) }},
 		{Name: "Ready", Type: "integer", Description: status["readyReplicas"], Value: func(rs *appsv1.ReplicaSet) any { return int64(rs.Status.ReadyReplicas) }},
 		api.Age[*appsv1.ReplicaSet](),
-	}, templateColumns(func(rs *appsv1.ReplicaSet) (*corev1.PodTemplateSpec, *metav1.LabelSelector) {
+	}, templateColumns(appsv1.ReplicaSetSpec{}.SwaggerDoc(), func(rs *appsv1.ReplicaSet) (*corev1.PodTemplateSpec, *metav1.LabelSelector) {
 		return &rs.Spec.Template, rs.Spec.Selector
 	})...)
 }

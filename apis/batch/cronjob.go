@@ -39,7 +39,7 @@ var CronJobs = api.Define(api.Resource[*batchv1.CronJob]{
 			}
 			return *c.Spec.TimeZone
 		}},
-		{Name: "Suspend", Description: batchv1.CronJobSpec{}.SwaggerDoc()["suspend"], Value: func(c *batchv1.CronJob) any {
+		{Name: "Suspend", Type: "boolean", Description: batchv1.CronJobSpec{}.SwaggerDoc()["suspend"], Value: func(c *batchv1.CronJob) any {
 			if deref(c.Spec.Suspend) {
 				return "True"
 			}

@@ -18,7 +18,7 @@ var RoleBindings = api.Define(api.Resource[*rbacv1.RoleBinding]{
 		return append(validateRoleRef(b.RoleRef, "Role", "ClusterRole"), validateSubjects(b.Subjects, true)...)
 	},
 	ValidateUpdate: func(b, old *rbacv1.RoleBinding) field.ErrorList { return sameRoleRef(b.RoleRef, old.RoleRef) },
-	Columns: bindingColumns(
+	Columns: bindingColumns("roleBinding", rbacv1.RoleBinding{}.SwaggerDoc(),
 		func(b *rbacv1.RoleBinding) rbacv1.RoleRef { return b.RoleRef },
 		func(b *rbacv1.RoleBinding) []rbacv1.Subject { return b.Subjects }),
 })
