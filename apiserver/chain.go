@@ -37,6 +37,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	defer func() { r2.record.End() }()
 	defer r2.recover()
 	w.Header().Set("Audit-Id", auditID(r))
+	w.Header()["Cache-Control"] = uncached // unless who answers knows better
 	for prefix, h := range s.cfg.Open {
 		if r.URL.Path == prefix {
 			h.ServeHTTP(w, r)
@@ -66,6 +67,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		if r2.user.Name == access.Anonymous {
 			r2.closeStrangers()
 		}
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		r2.fail(err)
 		return
 	}
@@ -84,6 +86,8 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	r2.dispatch()
 }
+
+var uncached = []string{"no-cache, private"}
 
 func auditID(r *http.Request) string {
 	if id := r.Header.Get("Audit-Id"); id != "" && len(id) <= 64 {

@@ -200,7 +200,7 @@ func (r *request) dispatch() {
 		return
 	}
 	if r.kind == nil || r.scopeWrong() {
-		http.NotFound(r.w, r.r)
+		r.notFound()
 		return
 	}
 	if r.connect != nil {
@@ -228,7 +228,7 @@ func (r *request) scopeWrong() bool {
 		return false
 	}
 	if r.kind.Namespaced {
-		return r.namespace == "" && (r.name != "" || r.verb == "create" || r.verb == "deletecollection")
+		return r.namespace == "" && r.name != ""
 	}
 	return r.namespace != ""
 }
@@ -236,6 +236,9 @@ func (r *request) scopeWrong() bool {
 // operate performs the verb.
 func (r *request) operate() error {
 	r.warnDeprecated()
+	if r.r.Method == http.MethodHead || r.kind.Namespaced && r.namespace == "" && r.verb != "list" && r.verb != "watch" {
+		return r.notAllowed()
+	}
 	if r.kind.Computed != nil {
 		return r.computed()
 	}
@@ -289,8 +292,19 @@ func (r *request) operate() error {
 
 var noResource schema.GroupResource
 
+// notAllowed refuses a verb that a path has not.
 func (r *request) notAllowed() error {
-	return apierrors.NewMethodNotSupported(r.groupResource(), r.verb)
+	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", noResource, "", "", 0, false)
+}
+
+// notFound answers for a path that names no resource: in the API's own form where there is a
+// group that could have it.
+func (r *request) notFound() {
+	if r.gv.Group != "" && !r.now.HasGroup(r.gv.Group) {
+		http.NotFound(r.w, r.r)
+		return
+	}
+	r.fail(apierrors.NewGenericServerResponse(http.StatusNotFound, "", noResource, "", "", 0, false))
 }
 
 func (r *request) groupResource() schema.GroupResource {

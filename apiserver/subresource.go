@@ -19,7 +19,7 @@ import (
 // subresource serves status, scale, views of the object, and actions.
 func (r *request) subresource() error {
 	if r.name == "" {
-		http.NotFound(r.w, r.r)
+		r.notFound()
 		return nil
 	}
 	if r.sub == "scale" && r.kind.Scale != nil {
@@ -44,7 +44,7 @@ func (r *request) subresource() error {
 	}
 	switch {
 	case !change:
-		http.NotFound(r.w, r.r)
+		r.notFound()
 		return nil
 	case r.verb == "get" && get:
 		return r.get()

@@ -37,25 +37,18 @@ func newHouse(t *testing.T, change func(*ServerConfig)) *house {
 	if change != nil {
 		change(cfg)
 	}
-	if err := cfg.complete(); err != nil {
-		t.Fatal(err)
-	}
 	log := slog.New(slog.NewTextHandler(logTo(t), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	ctx := context.Background()
-	c, err := newControlPlane(ctx, cfg, log)
+	api, err := startAPI(ctx, cfg, listener, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	group := NewGroup(log)
 	t.Cleanup(func() {
-		group.Stop()
-		if err := c.store.Close(); err != nil {
+		if err := api.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := c.start(ctx, group, listener); err != nil {
-		t.Fatal(err)
-	}
+	c, group := api.plane, api.group
 	if err := c.startAdmin(ctx, group); err != nil {
 		t.Fatal(err)
 	}

@@ -70,6 +70,21 @@ func (s *State) Kind(gv schema.GroupVersion, plural string) (*api.Kind, bool) {
 	return k, ok
 }
 
+// HasGroup says whether anything of a group is served, here or elsewhere.
+func (s *State) HasGroup(name string) bool {
+	for gv := range s.kinds {
+		if gv.Group == name {
+			return true
+		}
+	}
+	for gv := range s.remote {
+		if gv.Group == name {
+			return true
+		}
+	}
+	return false
+}
+
 // Delegate finds the other server that answers for a group version.
 func (s *State) Delegate(gv schema.GroupVersion) (*Remote, bool) {
 	r, ok := s.remote[gv]

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
@@ -107,7 +108,7 @@ func unsupported(contentType string, cbor bool) error {
 	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: 415, Reason: metav1.StatusReasonUnsupportedMediaType,
-		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s; got %q", strings.Join(accepted, ", "), contentType),
+		Message: "the body of the request was in an unknown format - accepted media types include: " + strings.Join(accepted, ", "),
 	}}
 }
 
@@ -141,9 +142,10 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 	found, err := unmarshal(data, into, validation)
 	strict = append(strict, found...)
 	if err != nil {
-		var stated metav1.TypeMeta
-		// The first error stands; this only finds out what the client believed to send.
-		_ = kjson.UnmarshalCaseSensitivePreserveInts(data, &stated)
+		stated, err2 := statedKind(data)
+		if err2 != nil {
+			return nil, unreadable(want, metav1.TypeMeta{}, body, err2)
+		}
 		if err2 := checkKind(want, into, stated, body); err2 != nil {
 			return nil, err2
 		}
@@ -169,6 +171,18 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 		return nil, unreadable(want, metav1.TypeMeta{APIVersion: want.GroupVersion().String(), Kind: want.Kind}, body, runtime.NewStrictDecodingError(strict))
 	}
 	return texts(strict), nil
+}
+
+// statedKind is what a body that cannot be read says it is; the error is the one that clients know.
+func statedKind(data []byte) (metav1.TypeMeta, error) {
+	stated := struct {
+		APIVersion string `json:"apiVersion,omitempty"`
+		Kind       string `json:"kind,omitempty"`
+	}{}
+	if err := json.Unmarshal(data, &stated); err != nil {
+		return metav1.TypeMeta{}, fmt.Errorf("couldn't get version/kind; json parse error: %w", err)
+	}
+	return metav1.TypeMeta{APIVersion: stated.APIVersion, Kind: stated.Kind}, nil
 }
 
 // admit removes what a custom object cannot have; each such field is an error of strict reading.
@@ -305,16 +319,17 @@ func reset(obj runtime.Object) {
 	}
 }
 
-// texts gives each error once, in order.
+// texts gives each error once, in order. The YAML parser reports several lines in one error.
 func texts(errs []error) []string {
 	seen := make(map[string]bool, len(errs))
 	var out []string
 	for _, err := range errs {
-		// The YAML parser reports several lines in one error; a header is one line.
-		text := strings.Join(strings.Fields(err.Error()), " ")
-		if !seen[text] {
-			seen[text] = true
-			out = append(out, text)
+		for line := range strings.Lines(strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:\n")) {
+			text := strings.Join(strings.Fields(line), " ")
+			if !seen[text] {
+				seen[text] = true
+				out = append(out, text)
+			}
 		}
 	}
 	return out
