@@ -79,6 +79,7 @@ func (r *request) delete() error {
 	if err != nil {
 		return err
 	}
+	r.warnOrphans(o)
 	last, kept, err := r.remover().delete(r.r.Context(), o)
 	if err != nil {
 		return err
@@ -108,6 +109,7 @@ func (r *request) deleteCollection() error {
 	if err != nil {
 		return err
 	}
+	r.warnOrphans(o)
 	for _, item := range p.items {
 		one := r.remover()
 		one.namespace, one.name = item.Key()
@@ -123,6 +125,13 @@ func (r *request) deleteCollection() error {
 		r.out = &choice{media: r.out.media}
 	}
 	return r.objectPage(p)
+}
+
+// warnOrphans tells who deletes without a policy what stays.
+func (r *request) warnOrphans(o *metav1.DeleteOptions) {
+	if r.kind.OrphansText != "" && o.PropagationPolicy == nil && o.OrphanDependents == nil { //nolint:staticcheck // older clients send it
+		r.warn(r.kind.OrphansText)
+	}
 }
 
 // remover deletes one object; requests and the server's own actions use it alike.
@@ -246,7 +255,7 @@ func (d *remover) preconditions(old api.Object, p *metav1.Preconditions) error {
 // decide edits obj as the deletion does: whether anything changed, and whether the object
 // goes at once. Pure.
 func (d *remover) decide(obj api.Object, o *metav1.DeleteOptions) (changed, gone bool) {
-	changed = setPropagation(obj, o)
+	changed = setPropagation(obj, o, d.kind.Orphans)
 	options := *o
 	graceful := d.kind.BeforeDelete != nil && d.kind.BeforeDelete(obj, &options)
 	var grace int64
@@ -269,9 +278,10 @@ func (d *remover) decide(obj api.Object, o *metav1.DeleteOptions) (changed, gone
 	}
 	at := metav1.NewTime(d.s.cfg.Now().Add(time.Duration(grace) * time.Second)).Rfc3339Copy()
 	obj.SetDeletionTimestamp(&at)
-	if !graceful || options.GracePeriodSeconds != nil {
-		obj.SetDeletionGracePeriodSeconds(&grace)
+	if graceful && options.GracePeriodSeconds == nil {
+		return true, false
 	}
+	obj.SetDeletionGracePeriodSeconds(&grace)
 	if obj.GetGeneration() > 0 {
 		obj.SetGeneration(obj.GetGeneration() + 1)
 	}
@@ -279,8 +289,9 @@ func (d *remover) decide(obj api.Object, o *metav1.DeleteOptions) (changed, gone
 }
 
 // setPropagation puts the finalizer on that makes the garbage collector carry out the
-// policy, and takes off that of the other.
-func setPropagation(obj api.Object, o *metav1.DeleteOptions) bool {
+// policy, and takes off that of the other. Without a policy a finalizer that is there decides, then what the kind
+// does by default: orphans or not.
+func setPropagation(obj api.Object, o *metav1.DeleteOptions, orphans bool) bool {
 	policy := ""
 	switch {
 	case o.PropagationPolicy != nil:
@@ -289,8 +300,10 @@ func setPropagation(obj api.Object, o *metav1.DeleteOptions) bool {
 		policy = string(metav1.DeletePropagationOrphan)
 	case o.OrphanDependents != nil: //nolint:staticcheck // older clients send it
 		policy = string(metav1.DeletePropagationBackground)
+	case orphans && !slices.Contains(obj.GetFinalizers(), metav1.FinalizerDeleteDependents):
+		policy = string(metav1.DeletePropagationOrphan)
 	default:
-		return false // finalizers that are there decide
+		return false
 	}
 	wanted := map[string]string{
 		string(metav1.DeletePropagationOrphan):     metav1.FinalizerOrphanDependents,

@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -63,7 +64,7 @@ func (r *request) answer(code int, item *store.Item, obj api.Object, err error) 
 // object instead of an item.
 func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Object) (api.Object, error)) (*store.Item, api.Object, error) {
 	ctx := r.r.Context()
-	var dry api.Object
+	var dry, last api.Object
 	var undo func()
 	gone := false
 	item, err := r.kind.collection.Update(ctx, r.namespaceOfObject(), r.name, func(cur *store.Item) (api.Object, error) {
@@ -92,6 +93,7 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 			return nil, nil
 		}
 		if gone = r.finished(obj); gone {
+			last = obj
 			return nil, nil
 		}
 		return r.kind.toStored(ctx, obj)
@@ -103,7 +105,7 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 		return nil, dry, err
 	}
 	if gone {
-		return r.remove(ctx, item)
+		return nil, last, r.remove(ctx, item)
 	}
 	return item, nil, nil
 }
@@ -124,7 +126,7 @@ func (r *request) finished(obj api.Object) bool {
 }
 
 // remove deletes an object whose last finalizer an update took away.
-func (r *request) remove(ctx context.Context, item *store.Item) (*store.Item, api.Object, error) {
+func (r *request) remove(ctx context.Context, item *store.Item) error {
 	revision := item.Revision
 	last, err := r.kind.collection.Delete(ctx, r.namespaceOfObject(), r.name, func(cur *store.Item) error {
 		if cur.Revision != revision {
@@ -139,7 +141,7 @@ func (r *request) remove(ctx context.Context, item *store.Item) (*store.Item, ap
 		}
 		r.kind.Released(r.s.env, final)
 	}
-	return last, nil, err
+	return err
 }
 
 // change takes what a client made of old through the rules: pure but for admission.
@@ -197,7 +199,8 @@ func (r *request) checkPreconditions(old, obj api.Object) error {
 	version := obj.GetResourceVersion()
 	if version == "" || version == "0" {
 		if !r.kind.UnconditionalUpdate && r.verb == "update" {
-			return apierrors.NewInvalid(r.kind.StoredKind(), r.name, field.ErrorList{
+			named := schema.GroupKind{Group: r.kind.StoredKind().Group, Kind: r.resource} // as Kubernetes names it
+			return apierrors.NewInvalid(named, r.name, field.ErrorList{
 				field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update"),
 			})
 		}
@@ -232,6 +235,7 @@ func (r *request) restrict(ctx context.Context, obj, old api.Object) error {
 		}
 	case "status":
 		keepAllButStatus(obj, old)
+		keepMeta(obj, old, k.Unowned["status"])
 		k.PrepareStatus(obj, old)
 	default:
 		for _, u := range k.Updates {

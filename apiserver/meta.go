@@ -2,7 +2,9 @@ package apiserver
 
 import (
 	"errors"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,7 +117,7 @@ func keepStatus(obj, old api.Object) {
 }
 
 // keepAllButStatus: a status update touches nothing else but labels, annotations,
-// finalizers and managed fields of the metadata.
+// finalizers, owners and managed fields of the metadata.
 func keepAllButStatus(obj, old api.Object) {
 	if u, ok := obj.(*unstructured.Unstructured); ok {
 		keepCustomButStatus(u, old.(*unstructured.Unstructured))
@@ -131,7 +133,25 @@ func keepAllButStatus(obj, old api.Object) {
 			to.Field(i).Set(from.Field(i))
 		}
 	}
-	obj.SetOwnerReferences(copied.GetOwnerReferences())
+}
+
+// keepMeta keeps of the metadata what a status update of this kind does not change.
+func keepMeta(obj, old api.Object, unowned []string) {
+	is := func(part string) bool {
+		return slices.Contains(unowned, "metadata") || slices.Contains(unowned, "metadata."+part)
+	}
+	if is("labels") {
+		obj.SetLabels(maps.Clone(old.GetLabels()))
+	}
+	if is("annotations") {
+		obj.SetAnnotations(maps.Clone(old.GetAnnotations()))
+	}
+	if is("finalizers") {
+		obj.SetFinalizers(slices.Clone(old.GetFinalizers()))
+	}
+	if is("ownerReferences") {
+		obj.SetOwnerReferences(slices.Clone(old.GetOwnerReferences()))
+	}
 }
 
 // changedSpec: something other than metadata and status differs.

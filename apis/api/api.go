@@ -92,6 +92,10 @@ type Resource[T Object] struct {
 	// says that the object stays with a deletionTimestamp until deleted again with grace 0, and if the options
 	// say no grace period then, that it has none.
 	BeforeDelete func(obj T, options *metav1.DeleteOptions) (graceful bool)
+	// Orphans keeps what an object owns when a client deletes it without saying what becomes of that; OrphansText,
+	// if not empty, warns of it.
+	Orphans     bool
+	OrphansText string
 	// Finalizers are put on each new object (namespaces keep theirs in the spec instead).
 	// CreateOnUpdate allows PUT to create (leases, endpoints, config maps: upstream's
 	// AllowCreateOnUpdate).
@@ -133,6 +137,8 @@ type Resource[T Object] struct {
 	Columns []Column[T]
 	// Fields are the field selectors beside metadata.name and metadata.namespace.
 	Fields map[string]func(T) string
+	// FieldText refuses any other of a kind with Fields, whose name is %s. Default: "field label not supported: %s".
+	FieldText string
 	// Indexes names those Fields by which watchers are found without asking each ("spec.nodeName").
 	Indexes []string
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -55,18 +56,21 @@ type Kind struct {
 	BeforeDelete   func(obj Object, options *metav1.DeleteOptions) bool
 
 	CreateOnUpdate, UnconditionalUpdate, NoDeleteCollection bool
+	Orphans                                                 bool
+	OrphansText                                             string
 	HasStatus, StatusOnCreate, HasGeneration                bool
 	ValidateStatus                                          func(obj, old Object) field.ErrorList
 	PrepareStatus                                           func(obj, old Object)
 	Unowned                                                 map[string][]string
 
-	Scale    *Scale[Object]
-	Updates  []Update[Object]
-	Actions  []Action
-	Connects []Connect
-	Columns  []Column[Object]
-	Fields   map[string]func(Object) string
-	Indexes  []string
+	Scale     *Scale[Object]
+	Updates   []Update[Object]
+	Actions   []Action
+	Connects  []Connect
+	Columns   []Column[Object]
+	Fields    map[string]func(Object) string
+	fieldText string
+	Indexes   []string
 
 	// Ratchets: ValidateUpdate and ValidateStatus judge the whole object by what it was, Validate is
 	// for new ones alone.
@@ -98,6 +102,16 @@ func (k *Kind) StoredKind() schema.GroupKind {
 	return k.GroupKind()
 }
 
+// UnknownField refuses a field selector, in the words of kinds with fields of their own or of all others.
+func (k *Kind) UnknownField(name string) string {
+	for known := range k.Fields {
+		if known != "metadata.name" && known != "metadata.namespace" {
+			return fmt.Sprintf(k.fieldText, name)
+		}
+	}
+	return fmt.Sprintf("%q is not a known field selector: only %q, %q", name, "metadata.name", "metadata.namespace")
+}
+
 // ListKind is the kind of the list.
 func (k *Kind) ListKind() schema.GroupVersionKind {
 	gvk := k.GroupVersionKind
@@ -120,10 +134,11 @@ func Define[T Object](r Resource[T]) *Kind {
 		Singular:         r.Singular, Short: r.Short, Categories: r.Categories, Namespaced: r.Namespaced,
 		Prefix: r.Prefix, TTL: r.TTL, Type: reflect.TypeFor[T]().Elem(),
 		CreateOnUpdate: r.CreateOnUpdate, UnconditionalUpdate: r.UnconditionalUpdate, NoDeleteCollection: r.NoDeleteCollection,
+		Orphans: r.Orphans, OrphansText: r.OrphansText,
 		HasStatus: r.HasStatus, StatusOnCreate: r.StatusOnCreate, HasGeneration: r.HasGeneration,
 		Alike: r.Alike, Written: r.Written, Ratchets: r.Ratchets,
 		Actions: r.Actions, Connects: r.Connects, Indexes: r.Indexes, Unowned: unowned(r.HasStatus, r.Unowned),
-		ValidateName: r.ValidateName,
+		ValidateName: r.ValidateName, fieldText: cmp.Or(r.FieldText, "field label not supported: %s"),
 	}
 	if k.Singular == "" {
 		k.Singular = strings.ToLower(r.Kind)
@@ -198,7 +213,7 @@ func Define[T Object](r Resource[T]) *Kind {
 	k.Fields = map[string]func(Object) string{
 		"metadata.name": func(o Object) string { return o.GetName() },
 	}
-	if r.Namespaced {
+	if r.Namespaced || len(r.Fields) == 0 {
 		k.Fields["metadata.namespace"] = func(o Object) string { return o.GetNamespace() }
 	}
 	for name, f := range r.Fields {
