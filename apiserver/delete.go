@@ -91,6 +91,9 @@ func (r *request) delete() error {
 		}
 		return r.respondObject(code, kept)
 	}
+	if r.kind.BeforeDelete != nil && last.GetDeletionTimestamp() == nil {
+		last = r.endedNow(last)
+	}
 	if api.AnswersDeleted(r.groupResource()) {
 		return r.respondObject(http.StatusOK, last)
 	}
@@ -98,6 +101,18 @@ func (r *request) delete() error {
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,
 		Details: &metav1.StatusDetails{Name: r.name, Group: r.gv.Group, Kind: r.resource, UID: last.GetUID()},
 	})
+}
+
+// endedNow is what a client is answered who deletes an object that has a grace period without one.
+func (r *request) endedNow(last api.Object) api.Object {
+	last = last.DeepCopyObject().(api.Object)
+	at, grace := metav1.NewTime(r.s.cfg.Now()).Rfc3339Copy(), int64(0)
+	last.SetDeletionTimestamp(&at)
+	last.SetDeletionGracePeriodSeconds(&grace)
+	if last.GetGeneration() > 0 {
+		last.SetGeneration(last.GetGeneration() + 1)
+	}
+	return last
 }
 
 func (r *request) deleteCollection() error {
@@ -255,7 +270,7 @@ func (d *remover) preconditions(old api.Object, p *metav1.Preconditions) error {
 // decide edits obj as the deletion does: whether anything changed, and whether the object
 // goes at once. Pure.
 func (d *remover) decide(obj api.Object, o *metav1.DeleteOptions) (changed, gone bool) {
-	changed = setPropagation(obj, o, d.kind.Orphans)
+	changed = setPropagation(obj, o, d.kind.Dependents)
 	options := *o
 	graceful := d.kind.BeforeDelete != nil && d.kind.BeforeDelete(obj, &options)
 	var grace int64
@@ -290,17 +305,19 @@ func (d *remover) decide(obj api.Object, o *metav1.DeleteOptions) (changed, gone
 
 // setPropagation puts the finalizer on that makes the garbage collector carry out the
 // policy, and takes off that of the other. Without a policy a finalizer that is there decides, then what the kind
-// does by default: orphans or not.
-func setPropagation(obj api.Object, o *metav1.DeleteOptions, orphans bool) bool {
+// does by default.
+func setPropagation(obj api.Object, o *metav1.DeleteOptions, dependents api.Dependents) bool {
 	policy := ""
 	switch {
+	case dependents == api.Unobserved:
+		return false
 	case o.PropagationPolicy != nil:
 		policy = string(*o.PropagationPolicy)
 	case o.OrphanDependents != nil && *o.OrphanDependents: //nolint:staticcheck // older clients send it
 		policy = string(metav1.DeletePropagationOrphan)
 	case o.OrphanDependents != nil: //nolint:staticcheck // older clients send it
 		policy = string(metav1.DeletePropagationBackground)
-	case orphans && !slices.Contains(obj.GetFinalizers(), metav1.FinalizerDeleteDependents):
+	case dependents == api.Orphaned && !slices.Contains(obj.GetFinalizers(), metav1.FinalizerDeleteDependents):
 		policy = string(metav1.DeletePropagationOrphan)
 	default:
 		return false

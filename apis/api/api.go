@@ -92,9 +92,9 @@ type Resource[T Object] struct {
 	// says that the object stays with a deletionTimestamp until deleted again with grace 0, and if the options
 	// say no grace period then, that it has none.
 	BeforeDelete func(obj T, options *metav1.DeleteOptions) (graceful bool)
-	// Orphans keeps what an object owns when a client deletes it without saying what becomes of that; OrphansText,
-	// if not empty, warns of it.
-	Orphans     bool
+	// Dependents is what becomes of what an object owns when a client deletes it without saying so; OrphansText, if
+	// not empty, warns him.
+	Dependents  Dependents
 	OrphansText string
 	// Finalizers are put on each new object (namespaces keep theirs in the spec instead).
 	// CreateOnUpdate allows PUT to create (leases, endpoints, config maps: upstream's
@@ -142,6 +142,16 @@ type Resource[T Object] struct {
 	// Indexes names those Fields by which watchers are found without asking each ("spec.nodeName").
 	Indexes []string
 }
+
+// Dependents says what becomes of the objects that an object of a kind owns.
+type Dependents int
+
+// What becomes of them by default.
+const (
+	Collected  Dependents = iota // they are deleted after their owner
+	Orphaned                     // they stay
+	Unobserved                   // the kind owns nothing: what a client says of it is not heard
+)
 
 // Earlier reads a version of a kind that is not written any more.
 type Earlier[T Object] struct {

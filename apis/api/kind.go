@@ -56,7 +56,7 @@ type Kind struct {
 	BeforeDelete   func(obj Object, options *metav1.DeleteOptions) bool
 
 	CreateOnUpdate, UnconditionalUpdate, NoDeleteCollection bool
-	Orphans                                                 bool
+	Dependents                                              Dependents
 	OrphansText                                             string
 	HasStatus, StatusOnCreate, HasGeneration                bool
 	ValidateStatus                                          func(obj, old Object) field.ErrorList
@@ -134,7 +134,7 @@ func Define[T Object](r Resource[T]) *Kind {
 		Singular:         r.Singular, Short: r.Short, Categories: r.Categories, Namespaced: r.Namespaced,
 		Prefix: r.Prefix, TTL: r.TTL, Type: reflect.TypeFor[T]().Elem(),
 		CreateOnUpdate: r.CreateOnUpdate, UnconditionalUpdate: r.UnconditionalUpdate, NoDeleteCollection: r.NoDeleteCollection,
-		Orphans: r.Orphans, OrphansText: r.OrphansText,
+		Dependents: r.Dependents, OrphansText: r.OrphansText,
 		HasStatus: r.HasStatus, StatusOnCreate: r.StatusOnCreate, HasGeneration: r.HasGeneration,
 		Alike: r.Alike, Written: r.Written, Ratchets: r.Ratchets,
 		Actions: r.Actions, Connects: r.Connects, Indexes: r.Indexes, Unowned: unowned(r.HasStatus, r.Unowned),

@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -26,6 +28,11 @@ var Deployments = api.Define(api.Resource[*appsv1.Deployment]{
 	Unowned:  map[string][]string{"status": {"spec", "metadata.labels"}},
 	Default:  defaultDeployment,
 	Validate: validateDeployment,
+	PrepareUpdate: func(_ context.Context, d, old *appsv1.Deployment) {
+		if !equality.Semantic.DeepEqual(d.Annotations, old.Annotations) { // they are copied to replica sets
+			d.Generation = old.Generation + 1
+		}
+	},
 	ValidateUpdate: func(obj, old *appsv1.Deployment) field.ErrorList {
 		return immutableSelector(obj.Spec.Selector, old.Spec.Selector)
 	},

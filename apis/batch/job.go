@@ -21,7 +21,7 @@ import (
 var Jobs = api.Define(api.Resource[*batchv1.Job]{
 	Group: batchv1.GroupName, Version: "v1", Kind: "Job", Plural: "jobs",
 	Categories: []string{"all"}, Namespaced: true,
-	HasStatus: true, HasGeneration: true, Orphans: true,
+	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true, Dependents: api.Orphaned,
 	OrphansText:    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
 	Default:        defaultJob,
 	PrepareCreate:  func(_ context.Context, j *batchv1.Job) { selectOwn(j) },

@@ -20,6 +20,7 @@ const EventTTL = time.Hour
 var Events = api.Define(api.Resource[*corev1.Event]{
 	Version: "v1", Kind: "Event", Plural: "events", Short: []string{"ev"}, Namespaced: true,
 	TTL:                 EventTTL,
+	Dependents:          api.Unobserved,
 	CreateOnUpdate:      true,
 	UnconditionalUpdate: true,
 	Validate:            func(e *corev1.Event) field.ErrorList { return ValidateEvent(e, "reportingComponent") },

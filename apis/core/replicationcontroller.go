@@ -16,7 +16,7 @@ var ReplicationControllers = api.Define(api.Resource[*corev1.ReplicationControll
 	Version: "v1", Kind: "ReplicationController", Plural: "replicationcontrollers", Short: []string{"rc"}, Categories: []string{"all"}, Namespaced: true,
 	Prefix:              "controllers",
 	UnconditionalUpdate: true,
-	HasStatus:           true, Orphans: true,
+	HasStatus:           true, Dependents: api.Orphaned,
 	HasGeneration:  true,
 	Default:        defaultController,
 	Validate:       validateController,

@@ -23,6 +23,7 @@ var events = api.Define(api.Resource[*eventsv1.Event]{
 	Group: eventsv1.GroupName, Version: "v1", Kind: "Event", Plural: "events", Short: []string{"ev"}, Namespaced: true,
 	Prefix: "events", TTL: time.Hour,
 	Storage:             &api.Conversion[*eventsv1.Event]{Version: "v1", From: fromCore, To: toCore},
+	Dependents:          api.Unobserved,
 	CreateOnUpdate:      true,
 	UnconditionalUpdate: true,
 	Ratchets:            true, // events of the core group's clients lack what the newer API demands

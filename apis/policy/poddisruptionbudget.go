@@ -22,7 +22,7 @@ var podDisruptionBudgets = api.Define(api.Resource[*policyv1.PodDisruptionBudget
 	Group: policyv1.GroupName, Version: "v1", Kind: "PodDisruptionBudget", Plural: "poddisruptionbudgets",
 	Alike: []string{"v1beta1"},
 	Short: []string{"pdb"}, Namespaced: true,
-	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true,
+	HasStatus: true, HasGeneration: true,
 	Validate:       validate,
 	ValidateUpdate: func(obj, _ *policyv1.PodDisruptionBudget) field.ErrorList { return nil },
 	ValidateStatus: validateStatus,

@@ -39,7 +39,7 @@ var volumeAttachments = api.Define(api.Resource[attachment]{
 		return validateAttachmentStatus(&a.Status, field.NewPath("status"))
 	},
 	Columns: []api.Column[attachment]{
-		api.Text("Attacher", attachmentDoc["attacher"], func(a attachment) string { return a.Spec.Attacher }),
+		{Name: "Attacher", Format: "name", Description: attachmentDoc["attacher"], Value: func(a attachment) any { return a.Spec.Attacher }},
 		api.Text("PV", storagev1.VolumeAttachmentSource{}.SwaggerDoc()["persistentVolumeName"], func(a attachment) string {
 			if a.Spec.Source.PersistentVolumeName == nil {
 				return ""

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	applyconfigurations "k8s.io/client-go/applyconfigurations"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -33,7 +32,7 @@ type Fields struct {
 // resources) is merged with lists taken as a whole. The first call in a process reads the schemas of all
 // kinds.
 func NewFields(kind *api.Kind, scheme *runtime.Scheme) (*Fields, error) {
-	f := &Fields{kind: kind, types: applyconfigurations.NewTypeConverter(scheme), version: kind.GroupVersion().String()}
+	f := &Fields{kind: kind, types: schemasOf(kind.Group, scheme), version: kind.GroupVersion().String()}
 	_, accessible := kind.New().(metav1.ObjectMetaAccessor)
 	f.plain = accessible && kind.Type != reflect.TypeFor[unstructured.Unstructured]()
 	if kind.Custom != nil {
