@@ -91,7 +91,7 @@ func (r *request) delete() error {
 		}
 		return r.respondObject(code, kept)
 	}
-	if r.kind.BeforeDelete != nil && last.GetDeletionTimestamp() == nil {
+	if r.kind.BeforeDelete != nil {
 		last = r.endedNow(last)
 	}
 	if api.AnswersDeleted(r.groupResource()) {
@@ -106,12 +106,14 @@ func (r *request) delete() error {
 // endedNow is what a client is answered who deletes an object that has a grace period without one.
 func (r *request) endedNow(last api.Object) api.Object {
 	last = last.DeepCopyObject().(api.Object)
-	at, grace := metav1.NewTime(r.s.cfg.Now()).Rfc3339Copy(), int64(0)
-	last.SetDeletionTimestamp(&at)
-	last.SetDeletionGracePeriodSeconds(&grace)
-	if last.GetGeneration() > 0 {
+	at, none := metav1.NewTime(r.s.cfg.Now()).Rfc3339Copy(), int64(0)
+	if was := last.GetDeletionTimestamp(); was != nil && was.Before(&at) {
+		at = *was
+	} else if was == nil && last.GetGeneration() > 0 {
 		last.SetGeneration(last.GetGeneration() + 1)
 	}
+	last.SetDeletionTimestamp(&at)
+	last.SetDeletionGracePeriodSeconds(&none)
 	return last
 }
 
@@ -229,7 +231,7 @@ func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (
 		if err != nil {
 			return nil, err
 		}
-		if err := d.preconditions(old, o.Preconditions); err != nil {
+		if err := api.CheckPreconditions(old, d.kind.StoredKind(), o.Preconditions); err != nil {
 			return nil, err
 		}
 		if d.admit != nil {
@@ -249,22 +251,6 @@ func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (
 		result, err = d.kind.view(ctx, item)
 	}
 	return result, immediate, revision, err
-}
-
-func (d *remover) preconditions(old api.Object, p *metav1.Preconditions) error {
-	if p == nil {
-		return nil
-	}
-	conflict := func(what string, want, have any) error {
-		return apierrors.NewConflict(d.resource(), d.name, fmt.Errorf("Precondition failed: %s in precondition: %v, %s in object meta: %v", what, want, what, have)) //nolint:staticcheck // the text clients know
-	}
-	if p.UID != nil && *p.UID != old.GetUID() {
-		return conflict("UID", *p.UID, old.GetUID())
-	}
-	if p.ResourceVersion != nil && *p.ResourceVersion != old.GetResourceVersion() {
-		return conflict("ResourceVersion", *p.ResourceVersion, old.GetResourceVersion())
-	}
-	return nil
 }
 
 // decide edits obj as the deletion does: whether anything changed, and whether the object

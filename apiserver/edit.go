@@ -193,8 +193,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 // checkPreconditions compares what the client believes with what is stored.
 func (r *request) checkPreconditions(old, obj api.Object) error {
 	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() {
-		return apierrors.NewConflict(r.groupResource(), r.name,
-			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())) //nolint:staticcheck // the text clients know
+		return apierrors.NewConflict(r.groupResource(), r.name, api.OtherUID(r.kind.Prefix, old, uid))
 	}
 	version := obj.GetResourceVersion()
 	if version == "" || version == "0" {

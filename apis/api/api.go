@@ -135,6 +135,8 @@ type Resource[T Object] struct {
 	// Columns of the table that kubectl get shows, after Name; Age is part of the list where
 	// upstream shows it. Priority 0 is the narrow form.
 	Columns []Column[T]
+	// Ended are the conditions of an object's row, nil: none.
+	Ended func(T) []metav1.TableRowCondition
 	// Fields are the field selectors beside metadata.name and metadata.namespace.
 	Fields map[string]func(T) string
 	// FieldText refuses any other of a kind with Fields, whose name is %s. Default: "field label not supported: %s".
@@ -185,6 +187,7 @@ type Action struct {
 	Group, Version string // of the body
 	Kind           string
 	New            func() runtime.Object
+	Alike          []string // further versions that a body may be of
 	// Do performs it and gives the answer. object is decoded and defaulted; name and
 	// namespace are those of the URL. Errors are *apierrors.StatusError.
 	Do func(ctx context.Context, env *Env, call Call, object runtime.Object) (runtime.Object, error)

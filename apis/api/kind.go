@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path"
 	"reflect"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -68,6 +70,7 @@ type Kind struct {
 	Actions   []Action
 	Connects  []Connect
 	Columns   []Column[Object]
+	Ended     func(Object) []metav1.TableRowCondition
 	Fields    map[string]func(Object) string
 	fieldText string
 	Indexes   []string
@@ -100,6 +103,12 @@ func (k *Kind) StoredKind() schema.GroupKind {
 		return schema.GroupKind{Group: k.Stored.Group, Kind: k.Kind}
 	}
 	return k.GroupKind()
+}
+
+// OtherUID says that an object, of a kind with this Prefix, is not the one that a client means, as Kubernetes' storage does.
+func OtherUID(prefix string, obj Object, meant types.UID) error {
+	return fmt.Errorf("StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
+		path.Join("/registry", prefix, obj.GetNamespace(), obj.GetName()), meant, obj.GetUID())
 }
 
 // UnknownField refuses a field selector, in the words of kinds with fields of their own or of all others.
@@ -210,6 +219,12 @@ func Define[T Object](r Resource[T]) *Kind {
 		})
 	}
 	k.Columns = columnsOf(r.Columns)
+	k.Ended = func(o Object) []metav1.TableRowCondition {
+		if r.Ended == nil {
+			return nil
+		}
+		return r.Ended(o.(T))
+	}
 	k.Fields = map[string]func(Object) string{
 		"metadata.name": func(o Object) string { return o.GetName() },
 	}
