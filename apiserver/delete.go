@@ -95,6 +95,7 @@ func (r *request) delete() error {
 	if err != nil {
 		return err
 	}
+	r.warnOrphans(o)
 	last, kept, err := r.remover().delete(r.r.Context(), o)
 	if err != nil {
 		return err
@@ -106,10 +107,10 @@ func (r *request) delete() error {
 		}
 		return r.respondObject(code, kept)
 	}
+	if r.kind.BeforeDelete != nil {
+		last = r.endedNow(last)
+	}
 	if api.AnswersDeleted(r.groupResource()) {
-		if r.kind.BeforeDelete != nil {
-			last = ended(last, r.s.cfg.Now())
-		}
 		return r.respondObject(http.StatusOK, last)
 	}
 	return r.respondObject(http.StatusOK, &metav1.Status{
@@ -118,17 +119,18 @@ func (r *request) delete() error {
 	})
 }
 
-// ended is an object whose grace period is over, as the answer to its deletion shows it.
-func ended(last api.Object, now time.Time) api.Object {
-	obj := last.DeepCopyObject().(api.Object)
-	if obj.GetDeletionTimestamp() == nil {
-		at := metav1.NewTime(now).Rfc3339Copy()
-		obj.SetDeletionTimestamp(&at)
-		obj.SetGeneration(obj.GetGeneration() + 1)
+// endedNow is what a client is answered who deletes an object that has a grace period without one.
+func (r *request) endedNow(last api.Object) api.Object {
+	last = last.DeepCopyObject().(api.Object)
+	at, none := metav1.NewTime(r.s.cfg.Now()).Rfc3339Copy(), int64(0)
+	if was := last.GetDeletionTimestamp(); was != nil && was.Before(&at) {
+		at = *was
+	} else if was == nil && last.GetGeneration() > 0 {
+		last.SetGeneration(last.GetGeneration() + 1)
 	}
-	none := int64(0)
-	obj.SetDeletionGracePeriodSeconds(&none)
-	return obj
+	last.SetDeletionTimestamp(&at)
+	last.SetDeletionGracePeriodSeconds(&none)
+	return last
 }
 
 func (r *request) deleteCollection() error {
@@ -140,6 +142,7 @@ func (r *request) deleteCollection() error {
 	if err != nil {
 		return err
 	}
+	r.warnOrphans(o)
 	for _, item := range p.items {
 		one := r.remover()
 		one.namespace, one.name = item.Key()
@@ -152,6 +155,13 @@ func (r *request) deleteCollection() error {
 	}
 	r.auditPage(p)
 	return r.answerPage(p)
+}
+
+// warnOrphans tells who deletes without a policy what stays.
+func (r *request) warnOrphans(o *metav1.DeleteOptions) {
+	if r.kind.OrphansText != "" && o.PropagationPolicy == nil && o.OrphanDependents == nil { //nolint:staticcheck // older clients send it
+		r.warn(r.kind.OrphansText)
+	}
 }
 
 // remover deletes one object; requests and the server's own actions use it alike.
@@ -240,7 +250,7 @@ func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (
 		if ignore := o.IgnoreStoreReadErrorWithClusterBreakingPotential; ignore != nil && *ignore {
 			return nil, apierrors.NewConflict(d.resource(), d.name, errReadable)
 		}
-		if err := d.preconditions(old, o.Preconditions); err != nil {
+		if err := api.CheckPreconditions(old, d.kind.StoredKind(), o.Preconditions); err != nil {
 			return nil, err
 		}
 		if d.admit != nil {
@@ -262,29 +272,10 @@ func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (
 	return result, immediate, revision, err
 }
 
-func (d *remover) preconditions(old api.Object, p *metav1.Preconditions) error {
-	if p == nil {
-		return nil
-	}
-	conflict := func(what string, want, have any, why string) error {
-		return apierrors.NewConflict(schema.GroupResource{Group: d.kind.Group, Resource: d.kind.GroupVersionKind.Kind}, d.name,
-			fmt.Errorf("the %s in the precondition (%v) does not match the %s in record (%v). The object might have been %s", what, want, what, have, why))
-	}
-	if p.UID != nil && *p.UID != old.GetUID() {
-		return conflict("UID", *p.UID, old.GetUID(), "deleted and then recreated")
-	}
-	if p.ResourceVersion != nil && *p.ResourceVersion != old.GetResourceVersion() {
-		return conflict("ResourceVersion", *p.ResourceVersion, old.GetResourceVersion(), "modified")
-	}
-	return nil
-}
-
-var namespaces = schema.GroupResource{Resource: "namespaces"}
-
 // decide edits obj as the deletion does: whether anything changed, and whether the object
 // goes at once. Pure.
 func (d *remover) decide(obj api.Object, o *metav1.DeleteOptions) (changed, gone bool) {
-	changed = setPropagation(obj, o)
+	changed = setPropagation(obj, o, d.kind.Dependents)
 	options := *o
 	graceful := d.kind.BeforeDelete != nil && d.kind.BeforeDelete(obj, &options)
 	var grace int64
@@ -307,9 +298,10 @@ func (d *remover) decide(obj api.Object, o *metav1.DeleteOptions) (changed, gone
 	}
 	at := metav1.NewTime(d.s.cfg.Now().Add(time.Duration(grace) * time.Second)).Rfc3339Copy()
 	obj.SetDeletionTimestamp(&at)
-	if obj.SetDeletionGracePeriodSeconds(&grace); d.resource() == namespaces {
-		obj.SetDeletionGracePeriodSeconds(nil) // they take the time that their content takes
+	if graceful && options.GracePeriodSeconds == nil {
+		return true, false
 	}
+	obj.SetDeletionGracePeriodSeconds(&grace)
 	if obj.GetGeneration() > 0 {
 		obj.SetGeneration(obj.GetGeneration() + 1)
 	}
@@ -317,18 +309,23 @@ func (d *remover) decide(obj api.Object, o *metav1.DeleteOptions) (changed, gone
 }
 
 // setPropagation puts the finalizer on that makes the garbage collector carry out the
-// policy, and takes off that of the other.
-func setPropagation(obj api.Object, o *metav1.DeleteOptions) bool {
+// policy, and takes off that of the other. Without a policy a finalizer that is there decides, then what the kind
+// does by default.
+func setPropagation(obj api.Object, o *metav1.DeleteOptions, dependents api.Dependents) bool {
 	policy := ""
 	switch {
+	case dependents == api.Unobserved:
+		return false
 	case o.PropagationPolicy != nil:
 		policy = string(*o.PropagationPolicy)
 	case o.OrphanDependents != nil && *o.OrphanDependents: //nolint:staticcheck // older clients send it
 		policy = string(metav1.DeletePropagationOrphan)
 	case o.OrphanDependents != nil: //nolint:staticcheck // older clients send it
 		policy = string(metav1.DeletePropagationBackground)
+	case dependents == api.Orphaned && !slices.Contains(obj.GetFinalizers(), metav1.FinalizerDeleteDependents):
+		policy = string(metav1.DeletePropagationOrphan)
 	default:
-		return false // finalizers that are there decide
+		return false
 	}
 	wanted := map[string]string{
 		string(metav1.DeletePropagationOrphan):     metav1.FinalizerOrphanDependents,

@@ -155,30 +155,29 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 	}
 	carryMeta(obj, old)
 	k.Default(obj)
-	if err := r.restrict(ctx, obj, old); err != nil {
-		return nil, err
+	var err error
+	if finish != nil {
+		obj, err = finish(old, obj)
+	} else {
+		obj, err = r.manage(old, obj, o.manager, nil)
 	}
-	// Who owns which field is settled before admission: what that adds is nobody's.
-	if finish == nil {
-		finish = func(old, obj api.Object) (api.Object, error) { return r.manage(old, obj, o.manager, nil) }
-	}
-	obj, err := finish(old, obj)
 	if err != nil {
 		return nil, err
 	}
+	if err := r.restrict(ctx, obj, old); err != nil {
+		return nil, err
+	}
 	a, adopt := r.changeFor(obj, old, o.dryRun)
-	managed := obj.GetManagedFields()
-	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
+	if err := r.mutate(ctx, a, obj); err != nil {
 		return nil, err
 	}
 	adopt()
-	r.keepManaged(obj, managed)
 	k.Default(obj)
 	if err := r.restrict(ctx, obj, old); err != nil { // admission must not reach beyond either
 		return nil, err
 	}
 	if errs := r.validateChange(obj, old); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), once(errs))
+		return nil, apierrors.NewInvalid(k.StoredKind(), obj.GetName(), once(errs))
 	}
 	if err := r.s.cfg.Admission.Validate(ctx, a); err != nil {
 		return nil, err
@@ -194,20 +193,20 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 // checkPreconditions compares what the client believes with what is stored.
 func (r *request) checkPreconditions(old, obj api.Object) error {
 	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() && r.verb == "update" { // in a patch it is a field that cannot change
-		return apierrors.NewConflict(r.groupResource(), r.name,
-			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())) //nolint:staticcheck // the text clients know
+		return apierrors.NewConflict(r.groupResource(), r.name, api.OtherUID(r.kind.Prefix, old, uid))
 	}
 	version := obj.GetResourceVersion()
 	if version == "" || version == "0" {
 		if !r.kind.UnconditionalUpdate && r.verb == "update" {
-			return apierrors.NewInvalid(schema.GroupKind{Group: r.gv.Group, Kind: r.resource}, r.name, field.ErrorList{
+			named := schema.GroupKind{Group: r.kind.StoredKind().Group, Kind: r.resource} // as Kubernetes names it
+			return apierrors.NewInvalid(named, r.name, field.ErrorList{
 				field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update"),
 			})
 		}
 		return nil
 	}
 	if _, err := strconv.ParseUint(version, 10, 64); err != nil {
-		return apierrors.NewInvalid(r.kind.GroupKind(), r.name, field.ErrorList{
+		return apierrors.NewInvalid(r.kind.StoredKind(), r.name, field.ErrorList{
 			field.Invalid(field.NewPath("metadata", "resourceVersion"), version, err.Error()),
 		})
 	}
@@ -217,9 +216,10 @@ func (r *request) checkPreconditions(old, obj api.Object) error {
 	return nil
 }
 
-// restrict keeps of obj only what this resource or subresource may change.
+// restrict keeps of obj only what this resource or subresource may change, and who owns what as it is.
 func (r *request) restrict(ctx context.Context, obj, old api.Object) error {
-	k := r.kind
+	k, managed := r.kind, obj.GetManagedFields()
+	defer func() { obj.SetManagedFields(managed) }()
 	switch r.sub {
 	case "":
 		if k.HasStatus {
@@ -234,6 +234,7 @@ func (r *request) restrict(ctx context.Context, obj, old api.Object) error {
 		}
 	case "status":
 		keepAllButStatus(obj, old)
+		keepMeta(obj, old, k.Unowned["status"])
 		k.PrepareStatus(obj, old)
 	default:
 		for _, u := range k.Updates {

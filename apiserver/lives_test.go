@@ -105,13 +105,15 @@ func (h *house) live(t *testing.T, l *life) {
 	if _, err := c.Apply(ctx, obj.GetName(), applied, metav1.ApplyOptions{FieldManager: "test", Force: true}); err != nil {
 		t.Fatalf("apply: %v", err)
 	}
-	if err := c.Delete(ctx, obj.GetName(), metav1.DeleteOptions{}); err != nil {
+	background := metav1.DeletePropagationBackground // some kinds keep what they own otherwise
+	collected := metav1.DeleteOptions{PropagationPolicy: &background}
+	if err := c.Delete(ctx, obj.GetName(), collected); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Create(ctx, obj, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.DeleteCollection(ctx, metav1.DeleteOptions{}, selected); err != nil {
+	if err := c.DeleteCollection(ctx, collected, selected); err != nil {
 		t.Fatal(err)
 	}
 	if list, err := c.List(ctx, selected); err != nil || len(list.Items) != 0 {

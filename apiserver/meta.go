@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -41,7 +42,7 @@ func wipeMeta(obj api.Object) {
 	obj.SetSelfLink("")
 }
 
-// fillMeta sets what only the server sets on a new object.
+// fillMeta sets what only the server sets on a new object, whatever admission made of it.
 func fillMeta(obj api.Object, now time.Time) {
 	wipeMeta(obj)
 	obj.SetUID(types.UID(uuid.NewString()))
@@ -145,7 +146,7 @@ func keepStatus(obj, old api.Object) {
 }
 
 // keepAllButStatus: a status update touches nothing else but labels, annotations,
-// finalizers and managed fields of the metadata.
+// finalizers, owners and managed fields of the metadata.
 func keepAllButStatus(obj, old api.Object) {
 	if u, ok := obj.(*unstructured.Unstructured); ok {
 		keepCustomButStatus(u, old.(*unstructured.Unstructured))
@@ -161,7 +162,25 @@ func keepAllButStatus(obj, old api.Object) {
 			to.Field(i).Set(from.Field(i))
 		}
 	}
-	obj.SetOwnerReferences(copied.GetOwnerReferences())
+}
+
+// keepMeta keeps of the metadata what a status update of this kind does not change.
+func keepMeta(obj, old api.Object, unowned []string) {
+	is := func(part string) bool {
+		return slices.Contains(unowned, "metadata") || slices.Contains(unowned, "metadata."+part)
+	}
+	if is("labels") {
+		obj.SetLabels(maps.Clone(old.GetLabels()))
+	}
+	if is("annotations") {
+		obj.SetAnnotations(maps.Clone(old.GetAnnotations()))
+	}
+	if is("finalizers") {
+		obj.SetFinalizers(slices.Clone(old.GetFinalizers()))
+	}
+	if is("ownerReferences") {
+		obj.SetOwnerReferences(slices.Clone(old.GetOwnerReferences()))
+	}
 }
 
 // changedSpec: something other than metadata and status differs.

@@ -1,7 +1,6 @@
 package apiserver
 
 import (
-	"fmt"
 	"net/url"
 	"strconv"
 
@@ -36,7 +35,7 @@ func (r *request) selected() (*selection, error) {
 	}
 	for _, q := range s.fields.Requirements() {
 		if r.kind.Fields[q.Field] == nil {
-			return nil, r.unknownField(q.Field)
+			return nil, apierrors.NewBadRequest(r.kind.UnknownField(q.Field))
 		}
 	}
 	if r.name != "" { // a watch of one object, by its path
@@ -55,19 +54,6 @@ func (r *request) selected() (*selection, error) {
 		}
 	}
 	return s, nil
-}
-
-// unknownField is in the words of kinds with fields of their own, or of all others.
-func (r *request) unknownField(name string) error {
-	for known := range r.kind.Fields {
-		if known != "metadata.name" && known != "metadata.namespace" {
-			if r.kind.Group == "batch" {
-				return apierrors.NewBadRequest(fmt.Sprintf("field label %q not supported for %s", name, r.kind.GroupVersionKind.Kind))
-			}
-			return apierrors.NewBadRequest("field label not supported: " + name)
-		}
-	}
-	return apierrors.NewBadRequest(fmt.Sprintf("%q is not a known field selector: only %q, %q", name, "metadata.name", "metadata.namespace"))
 }
 
 func (s *selection) everything() bool {

@@ -73,7 +73,13 @@ func (r *request) act(action *api.Action) error {
 		gvk = r.kind.GroupVersionKind
 	}
 	body := action.New()
-	if err := r.decode(gvk, body, raw, o.validation); err != nil {
+	err = r.decode(gvk, body, raw, o.validation)
+	for _, version := range action.Alike {
+		if err != nil && r.decode(schema.GroupVersionKind{Group: gvk.Group, Version: version, Kind: gvk.Kind}, body, raw, o.validation) == nil {
+			err = nil
+		}
+	}
+	if err != nil {
 		return err
 	}
 	body.GetObjectKind().SetGroupVersionKind(gvk)

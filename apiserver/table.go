@@ -92,6 +92,9 @@ func (r *request) row(obj api.Object, named bool, whole func() ([]byte, error)) 
 	if len(r.kind.Columns) == 0 {
 		row.Cells = append(row.Cells, obj.GetCreationTimestamp().UTC().Format("2006-01-02T15:04:05Z"))
 	}
+	if r.kind.Ended != nil { // a computed kind has no such
+		row.Conditions = r.kind.Ended(obj)
+	}
 	var err error
 	switch metav1.IncludeObjectPolicy(r.query.Get("includeObject")) {
 	case metav1.IncludeNone:

@@ -139,10 +139,19 @@ func (r *request) createObject(ctx context.Context, obj api.Object, o writeOptio
 			return nil, nil, apierrors.NewGenerateNameConflict(r.groupResource(), one.GetName(), 1)
 		}
 		if isExists(err) {
-			err = apierrors.NewAlreadyExists(r.groupResource(), one.GetName())
+			err = r.alreadyThere(ctx, one.GetName())
 		}
 		return item, made, err
 	}
+}
+
+// alreadyThere refuses a name that is taken, and says if it soon is not.
+func (r *request) alreadyThere(ctx context.Context, name string) error {
+	err := apierrors.NewAlreadyExists(r.groupResource(), name)
+	if item, e := r.kind.collection.Get(ctx, r.namespaceOfObject(), name, store.Latest); e == nil && item.Object().GetDeletionTimestamp() != nil {
+		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
+	}
+	return err
 }
 
 func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions, finish func(api.Object) (api.Object, error)) (*store.Item, api.Object, error) {
@@ -161,21 +170,15 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 		return nil, nil, versionOfNew
 	}
 	k.Default(obj)
-	if k.HasStatus && !k.StatusOnCreate {
-		clearStatus(obj)
-	}
-	// Who owns which field is settled before admission: what that adds is nobody's.
 	obj, err := r.manage(nil, obj, o.manager, finish)
 	if err != nil {
 		return nil, nil, err
 	}
 	a := r.attributesFor(admission.Create, obj, nil, o.dryRun)
 	a.Name = obj.GetName()
-	managed := obj.GetManagedFields()
-	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
+	if err := r.mutate(ctx, a, obj); err != nil {
 		return nil, nil, err
 	}
-	r.keepManaged(obj, managed)
 	if err := r.checkNamespace(obj); err != nil { // admission must not move it
 		return nil, nil, err
 	}
@@ -190,7 +193,7 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	k.PrepareCreate(ctx, obj)
 	errs := append(validateMeta(k.Kind, obj), append(k.ValidateCreate(obj), k.Validate(obj)...)...)
 	if len(errs) > 0 {
-		return nil, nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), once(errs))
+		return nil, nil, apierrors.NewInvalid(k.StoredKind(), obj.GetName(), once(errs))
 	}
 	a.Name = obj.GetName() // which may have been generated
 	undo, err := r.reserve(ctx, obj, o.dryRun)
@@ -242,7 +245,25 @@ func (r *request) commitNew(ctx context.Context, obj api.Object, undo func()) (*
 	return item, nil, nil
 }
 
-// manage keeps managedFields; finish is server-side apply's own way.
+// mutate has admission change obj. It may not spoil who owns what.
+func (r *request) mutate(ctx context.Context, a *admission.Attributes, obj api.Object) error {
+	before := obj.GetManagedFields()
+	if err := r.s.cfg.Admission.Mutate(ctx, a); err != nil {
+		return err
+	}
+	after := obj.GetManagedFields()
+	if reflect.DeepEqual(before, after) {
+		return nil
+	}
+	if err := managedfields.ValidateManagedFields(after); err != nil {
+		obj.SetManagedFields(before)
+		r.warn(".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: " + err.Error())
+	}
+	return nil
+}
+
+// manage keeps managedFields of what a client wrote, before admission and the kind's own rules change it: what
+// they set belongs to nobody. finish is server-side apply's own way.
 func (r *request) manage(live, obj api.Object, manager string, finish func(api.Object) (api.Object, error)) (api.Object, error) {
 	if finish != nil {
 		return finish(obj)
@@ -252,18 +273,6 @@ func (r *request) manage(live, obj api.Object, manager string, finish func(api.O
 		return nil, err
 	}
 	return f.Written(live, obj, manager, r.sub)
-}
-
-// keepManaged undoes what admission made of managed fields when they can no longer be read.
-func (r *request) keepManaged(obj api.Object, managed []metav1.ManagedFieldsEntry) {
-	now := obj.GetManagedFields()
-	if reflect.DeepEqual(now, managed) {
-		return
-	}
-	if err := managedfields.ValidateManagedFields(now); err != nil {
-		obj.SetManagedFields(managed)
-		r.warn(fmt.Sprintf(".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: %v", err))
-	}
 }
 
 func (r *request) checkNamespace(obj api.Object) error {

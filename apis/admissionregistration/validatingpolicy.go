@@ -28,6 +28,7 @@ var ValidatingAdmissionPolicies = api.Define(api.Resource[*admissionv1.Validatin
 	Group: group, Version: version, Kind: "ValidatingAdmissionPolicy", Plural: "validatingadmissionpolicies",
 	Alike:      []string{"v1beta1"},
 	Categories: []string{"api-extensions"}, HasGeneration: true, HasStatus: true,
+	Unowned: map[string][]string{"status": {"spec", "metadata"}},
 	Default: func(p *admissionv1.ValidatingAdmissionPolicy) {
 		or(&p.Spec.FailurePolicy, admissionv1.Fail)
 		defaultMatch(p.Spec.MatchConstraints)

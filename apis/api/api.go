@@ -89,8 +89,13 @@ type Resource[T Object] struct {
 	Released func(env *Env, old T)
 	// BeforeDelete decides on graceful deletion. Nil deletes at once, after finalizers.
 	// It may shorten or lengthen *options.GracePeriodSeconds and edit obj (a copy); graceful
-	// says that the object stays with a deletionTimestamp until deleted again with grace 0.
+	// says that the object stays with a deletionTimestamp until deleted again with grace 0, and if the options
+	// say no grace period then, that it has none.
 	BeforeDelete func(obj T, options *metav1.DeleteOptions) (graceful bool)
+	// Dependents is what becomes of what an object owns when a client deletes it without saying so; OrphansText, if
+	// not empty, warns him.
+	Dependents  Dependents
+	OrphansText string
 	// Finalizers are put on each new object (namespaces keep theirs in the spec instead).
 	// CreateOnUpdate allows PUT to create (leases, endpoints, config maps: upstream's
 	// AllowCreateOnUpdate).
@@ -109,6 +114,10 @@ type Resource[T Object] struct {
 	ValidateStatus func(obj, old T) field.ErrorList
 	// PrepareStatus runs on a status write after spec and metadata were carried over.
 	PrepareStatus func(obj, old T)
+	// Unowned names the fields ("spec", "metadata.labels") that a write through a subresource ("" for the object
+	// itself) does not change, so that its writer does not come to own them. Default, where HasStatus holds:
+	// the status for the object itself, the spec for the status.
+	Unowned map[string][]string
 	// HasGeneration: metadata.generation grows whenever anything but metadata and status
 	// changes (upstream's kinds differ; config maps have none).
 	HasGeneration bool
@@ -126,11 +135,25 @@ type Resource[T Object] struct {
 	// Columns of the table that kubectl get shows, after Name; Age is part of the list where
 	// upstream shows it. Priority 0 is the narrow form.
 	Columns []Column[T]
+	// Ended are the conditions of an object's row, nil: none.
+	Ended func(T) []metav1.TableRowCondition
 	// Fields are the field selectors beside metadata.name and metadata.namespace.
 	Fields map[string]func(T) string
+	// FieldText refuses any other of a kind with Fields, whose name is %s. Default: "field label not supported: %s".
+	FieldText string
 	// Indexes names those Fields by which watchers are found without asking each ("spec.nodeName").
 	Indexes []string
 }
+
+// Dependents says what becomes of the objects that an object of a kind owns.
+type Dependents int
+
+// What becomes of them by default.
+const (
+	Collected  Dependents = iota // they are deleted after their owner
+	Orphaned                     // they stay
+	Unobserved                   // the kind owns nothing: what a client says of it is not heard
+)
 
 // Earlier reads a version of a kind that is not written any more.
 type Earlier[T Object] struct {
@@ -164,6 +187,7 @@ type Action struct {
 	Group, Version string // of the body
 	Kind           string
 	New            func() runtime.Object
+	Alike          []string // further versions that a body may be of
 	// Do performs it and gives the answer. object is decoded and defaulted; name and
 	// namespace are those of the URL. Errors are *apierrors.StatusError.
 	Do func(ctx context.Context, env *Env, call Call, object runtime.Object) (runtime.Object, error)

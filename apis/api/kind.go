@@ -1,8 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"path"
 	"reflect"
 	"strings"
 	"time"
@@ -11,6 +14,7 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -54,17 +58,22 @@ type Kind struct {
 	BeforeDelete   func(obj Object, options *metav1.DeleteOptions) bool
 
 	CreateOnUpdate, UnconditionalUpdate, NoDeleteCollection bool
+	Dependents                                              Dependents
+	OrphansText                                             string
 	HasStatus, StatusOnCreate, HasGeneration                bool
 	ValidateStatus                                          func(obj, old Object) field.ErrorList
 	PrepareStatus                                           func(obj, old Object)
+	Unowned                                                 map[string][]string
 
-	Scale    *Scale[Object]
-	Updates  []Update[Object]
-	Actions  []Action
-	Connects []Connect
-	Columns  []Column[Object]
-	Fields   map[string]func(Object) string
-	Indexes  []string
+	Scale     *Scale[Object]
+	Updates   []Update[Object]
+	Actions   []Action
+	Connects  []Connect
+	Columns   []Column[Object]
+	Ended     func(Object) []metav1.TableRowCondition
+	Fields    map[string]func(Object) string
+	fieldText string
+	Indexes   []string
 
 	// Ratchets: ValidateUpdate and ValidateStatus judge the whole object by what it was, Validate is
 	// for new ones alone.
@@ -88,6 +97,30 @@ func (k *Kind) New() Object {
 // GroupResource is the kind's identity across versions.
 func (k *Kind) GroupResource() schema.GroupResource { return k.Resource.GroupResource() }
 
+// StoredKind is what errors call an object: the kind in the group that it is stored in.
+func (k *Kind) StoredKind() schema.GroupKind {
+	if k.Stored != nil {
+		return schema.GroupKind{Group: k.Stored.Group, Kind: k.Kind}
+	}
+	return k.GroupKind()
+}
+
+// OtherUID says that an object, of a kind with this Prefix, is not the one that a client means, as Kubernetes' storage does.
+func OtherUID(prefix string, obj Object, meant types.UID) error {
+	return fmt.Errorf("StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
+		path.Join("/registry", prefix, obj.GetNamespace(), obj.GetName()), meant, obj.GetUID())
+}
+
+// UnknownField refuses a field selector, in the words of kinds with fields of their own or of all others.
+func (k *Kind) UnknownField(name string) string {
+	for known := range k.Fields {
+		if known != "metadata.name" && known != "metadata.namespace" {
+			return fmt.Sprintf(k.fieldText, name)
+		}
+	}
+	return fmt.Sprintf("%q is not a known field selector: only %q, %q", name, "metadata.name", "metadata.namespace")
+}
+
 // ListKind is the kind of the list.
 func (k *Kind) ListKind() schema.GroupVersionKind {
 	gvk := k.GroupVersionKind
@@ -110,10 +143,11 @@ func Define[T Object](r Resource[T]) *Kind {
 		Singular:         r.Singular, Short: r.Short, Categories: r.Categories, Namespaced: r.Namespaced,
 		Prefix: r.Prefix, TTL: r.TTL, Type: reflect.TypeFor[T]().Elem(),
 		CreateOnUpdate: r.CreateOnUpdate, UnconditionalUpdate: r.UnconditionalUpdate, NoDeleteCollection: r.NoDeleteCollection,
+		Dependents: r.Dependents, OrphansText: r.OrphansText,
 		HasStatus: r.HasStatus, StatusOnCreate: r.StatusOnCreate, HasGeneration: r.HasGeneration,
 		Alike: r.Alike, Written: r.Written, Ratchets: r.Ratchets,
-		Actions: r.Actions, Connects: r.Connects, Indexes: r.Indexes,
-		ValidateName: r.ValidateName,
+		Actions: r.Actions, Connects: r.Connects, Indexes: r.Indexes, Unowned: unowned(r.HasStatus, r.Unowned),
+		ValidateName: r.ValidateName, fieldText: cmp.Or(r.FieldText, "field label not supported: %s"),
 	}
 	if k.Singular == "" {
 		k.Singular = strings.ToLower(r.Kind)
@@ -185,16 +219,32 @@ func Define[T Object](r Resource[T]) *Kind {
 		})
 	}
 	k.Columns = columnsOf(r.Columns)
+	k.Ended = func(o Object) []metav1.TableRowCondition {
+		if r.Ended == nil {
+			return nil
+		}
+		return r.Ended(o.(T))
+	}
 	k.Fields = map[string]func(Object) string{
 		"metadata.name": func(o Object) string { return o.GetName() },
 	}
-	if r.Namespaced {
+	if r.Namespaced || len(r.Fields) == 0 {
 		k.Fields["metadata.namespace"] = func(o Object) string { return o.GetNamespace() }
 	}
 	for name, f := range r.Fields {
 		k.Fields[name] = func(o Object) string { return f(o.(T)) }
 	}
 	return k
+}
+
+// unowned adds to what a kind names what holds for all that have a status.
+func unowned(status bool, named map[string][]string) map[string][]string {
+	if !status {
+		return named
+	}
+	all := map[string][]string{"": {"status"}, "status": {"spec"}}
+	maps.Copy(all, named)
+	return all
 }
 
 // DefineVirtual makes a Kind of a Virtual.

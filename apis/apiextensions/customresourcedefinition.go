@@ -79,7 +79,7 @@ func prepareUpdate(_ context.Context, d, old *Definition) {
 }
 
 // terminate keeps a definition that is deleted until its objects are gone.
-func terminate(d *Definition, _ *metav1.DeleteOptions) bool {
+func terminate(d *Definition, options *metav1.DeleteOptions) bool {
 	if d.DeletionTimestamp != nil {
 		return false
 	}
@@ -88,7 +88,8 @@ func terminate(d *Definition, _ *metav1.DeleteOptions) bool {
 	}
 	SetCondition(d, apiextensionsv1.Terminating, apiextensionsv1.ConditionTrue, "InstanceDeletionPending",
 		"CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon")
-	return false
+	options.GracePeriodSeconds = nil
+	return true
 }
 
 // warnings tells of formats that are not checked, when a definition begins to have them.

@@ -33,6 +33,7 @@ var APIServices = api.Define(api.Resource[*apiregistrationv1.APIService]{
 	Categories:   []string{"api-extensions"},
 	Prefix:       "apiregistration.k8s.io/apiservices",
 	HasStatus:    true,
+	Unowned:      map[string][]string{"status": {"spec", "metadata"}},
 	ValidateName: func(name string, _ bool) []string { return pathvalidation.IsValidPathSegmentName(name) },
 	Default: func(s *apiregistrationv1.APIService) {
 		if ref := s.Spec.Service; ref != nil && ref.Port == nil {

@@ -91,7 +91,7 @@ func daemonSetColumns() []api.Column[*appsv1.DaemonSet] {
 			return labelsText(ds.Spec.Template.Spec.NodeSelector)
 		}},
 		api.Age[*appsv1.DaemonSet](),
-	}, templateColumns(func(ds *appsv1.DaemonSet) (*corev1.PodTemplateSpec, *metav1.LabelSelector) {
+	}, templateColumns(appsv1.DaemonSetSpec{}.SwaggerDoc(), func(ds *appsv1.DaemonSet) (*corev1.PodTemplateSpec, *metav1.LabelSelector) {
 		return &ds.Spec.Template, ds.Spec.Selector
 	})...)
 }

@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -23,8 +25,14 @@ var Deployments = api.Define(api.Resource[*appsv1.Deployment]{
 	Group: appsv1.GroupName, Version: "v1", Kind: "Deployment", Plural: "deployments",
 	Short: []string{"deploy"}, Categories: []string{"all"}, Namespaced: true,
 	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true,
+	Unowned:  map[string][]string{"status": {"spec", "metadata.labels"}},
 	Default:  defaultDeployment,
 	Validate: validateDeployment,
+	PrepareUpdate: func(_ context.Context, d, old *appsv1.Deployment) {
+		if !equality.Semantic.DeepEqual(d.Annotations, old.Annotations) { // they are copied to replica sets
+			d.Generation = old.Generation + 1
+		}
+	},
 	ValidateUpdate: func(obj, old *appsv1.Deployment) field.ErrorList {
 		return immutableSelector(obj.Spec.Selector, old.Spec.Selector)
 	},
@@ -52,7 +60,7 @@ func deploymentColumns() []api.Column[*appsv1.Deployment] {
 		{Name: "Up-to-date", Description: doc["updatedReplicas"], Value: func(d *appsv1.Deployment) any { return int64(d.Status.UpdatedReplicas) }},
 		{Name: "Available", Description: doc["availableReplicas"], Value: func(d *appsv1.Deployment) any { return int64(d.Status.AvailableReplicas) }},
 		api.Age[*appsv1.Deployment](),
-	}, templateColumns(func(d *appsv1.Deployment) (*corev1.PodTemplateSpec, *metav1.LabelSelector) {
+	}, templateColumns(appsv1.DeploymentSpec{}.SwaggerDoc(), func(d *appsv1.Deployment) (*corev1.PodTemplateSpec, *metav1.LabelSelector) {
 		return &d.Spec.Template, d.Spec.Selector
 	})...)
 }

@@ -1,8 +1,6 @@
 package apps
 
 import (
-	"strconv"
-
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -27,9 +25,6 @@ var ReplicaSets = api.Define(api.Resource[*appsv1.ReplicaSet]{
 		return immutableSelector(obj.Spec.Selector, old.Spec.Selector)
 	},
 	ValidateStatus: func(obj, _ *appsv1.ReplicaSet) field.ErrorList { return validateReplicaSetStatus(&obj.Status) },
-	Fields: map[string]func(*appsv1.ReplicaSet) string{
-		"status.replicas": func(rs *appsv1.ReplicaSet) string { return strconv.Itoa(int(rs.Status.Replicas)) },
-	},
 	Scale: &api.Scale[*appsv1.ReplicaSet]{
 		Get: func(rs *appsv1.ReplicaSet) *autoscalingv1.Scale {
 			return &autoscalingv1.Scale{
@@ -50,7 +45,7 @@ func replicaSetColumns() []api.Column[*appsv1.ReplicaSet] {
 		{Name: "Current", Type: "integer", Description: status["replicas"], Value: func(rs *appsv1.ReplicaSet) any { return int64(rs.Status.Replicas) }},
 		{Name: "Ready", Type: "integer", Description: status["readyReplicas"], Value: func(rs *appsv1.ReplicaSet) any { return int64(rs.Status.ReadyReplicas) }},
 		api.Age[*appsv1.ReplicaSet](),
-	}, templateColumns(func(rs *appsv1.ReplicaSet) (*corev1.PodTemplateSpec, *metav1.LabelSelector) {
+	}, templateColumns(appsv1.ReplicaSetSpec{}.SwaggerDoc(), func(rs *appsv1.ReplicaSet) (*corev1.PodTemplateSpec, *metav1.LabelSelector) {
 		return &rs.Spec.Template, rs.Spec.Selector
 	})...)
 }

@@ -3,7 +3,6 @@ package apps
 import (
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -56,7 +55,7 @@ func immutableSelector(s, old *metav1.LabelSelector) field.ErrorList {
 }
 
 // templateColumns are the wide columns of the kinds that hold a template.
-func templateColumns[T api.Object](get func(T) (*corev1.PodTemplateSpec, *metav1.LabelSelector)) []api.Column[T] {
+func templateColumns[T api.Object](doc map[string]string, get func(T) (*corev1.PodTemplateSpec, *metav1.LabelSelector)) []api.Column[T] {
 	return []api.Column[T]{
 		{Name: "Containers", Priority: 1, Description: "Names of each container in the template.", Value: func(o T) any {
 			t, _ := get(o)
@@ -66,7 +65,7 @@ func templateColumns[T api.Object](get func(T) (*corev1.PodTemplateSpec, *metav1
 			t, _ := get(o)
 			return core.ContainerImages(t.Spec.Containers)
 		}},
-		{Name: "Selector", Priority: 1, Description: appsv1.DeploymentSpec{}.SwaggerDoc()["selector"], Value: func(o T) any {
+		{Name: "Selector", Priority: 1, Description: doc["selector"], Value: func(o T) any {
 			_, s := get(o)
 			return metav1.FormatLabelSelector(s)
 		}},

@@ -11,7 +11,9 @@ import (
 	"fmt"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -46,11 +48,21 @@ func virtual[T runtime.Object](kind, plural string, namespaced bool, fresh func(
 	})
 }
 
-func invalid(kind string, errs field.ErrorList) error {
+// invalid names no kind: Kubernetes does not either.
+func invalid(errs field.ErrorList) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return apierrors.NewInvalid(schema.GroupKind{Group: group, Kind: kind}, "", errs)
+	return apierrors.NewInvalid(schema.GroupKind{Group: group}, "", errs)
+}
+
+// validateMeta: a question has no name or labels.
+func validateMeta(m metav1.ObjectMeta, text string) field.ErrorList {
+	m.ManagedFields = nil
+	if equality.Semantic.DeepEqual(m, metav1.ObjectMeta{}) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("metadata"), m, text)}
 }
 
 // validateAttributes: exactly one of the two says what is asked.

@@ -15,7 +15,8 @@ var SelfSubjectAccessReviews = virtual("SelfSubjectAccessReview", "selfsubjectac
 
 func selfSubjectAccess(ctx context.Context, env *api.Env, call api.Call, r *authorizationv1.SelfSubjectAccessReview) (err error) {
 	errs := validateAttributes(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes, field.NewPath("spec"))
-	if err := invalid("SelfSubjectAccessReview", errs); err != nil {
+	errs = append(errs, validateMeta(r.ObjectMeta, "must be empty")...)
+	if err := invalid(errs); err != nil {
 		return err
 	}
 	r.Status, err = ask(ctx, env, call.User, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)

@@ -20,6 +20,8 @@ func selfSubjectRules(ctx context.Context, env *api.Env, call api.Call, r *autho
 	if env.Reviews == nil {
 		return apierrors.NewServiceUnavailable("authorization is not ready")
 	}
-	r.Status = env.Reviews.Rules(ctx, call.User, r.Spec.Namespace)
+	namespace := r.Spec.Namespace
+	r.Spec = authorizationv1.SelfSubjectRulesReviewSpec{} // the answer does not repeat the question
+	r.Status = env.Reviews.Rules(ctx, call.User, namespace)
 	return nil
 }

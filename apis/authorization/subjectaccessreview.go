@@ -14,7 +14,8 @@ var SubjectAccessReviews = virtual("SubjectAccessReview", "subjectaccessreviews"
 	func() *authorizationv1.SubjectAccessReview { return &authorizationv1.SubjectAccessReview{} }, subjectAccess)
 
 func subjectAccess(ctx context.Context, env *api.Env, _ api.Call, r *authorizationv1.SubjectAccessReview) (err error) {
-	if err := invalid("SubjectAccessReview", validateSubject(&r.Spec, field.NewPath("spec"))); err != nil {
+	errs := append(validateSubject(&r.Spec, field.NewPath("spec")), validateMeta(r.ObjectMeta, "must be empty")...)
+	if err := invalid(errs); err != nil {
 		return err
 	}
 	r.Status, err = ask(ctx, env, subject(&r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)

@@ -19,7 +19,7 @@ import (
 var CronJobs = api.Define(api.Resource[*batchv1.CronJob]{
 	Group: batchv1.GroupName, Version: "v1", Kind: "CronJob", Plural: "cronjobs",
 	Short: []string{"cj"}, Categories: []string{"all"}, Namespaced: true,
-	HasStatus: true, HasGeneration: true,
+	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true,
 	Default: func(c *batchv1.CronJob) {
 		if c.Spec.ConcurrencyPolicy == "" {
 			c.Spec.ConcurrencyPolicy = batchv1.AllowConcurrent
@@ -39,7 +39,7 @@ var CronJobs = api.Define(api.Resource[*batchv1.CronJob]{
 			}
 			return *c.Spec.TimeZone
 		}},
-		{Name: "Suspend", Description: batchv1.CronJobSpec{}.SwaggerDoc()["suspend"], Value: func(c *batchv1.CronJob) any {
+		{Name: "Suspend", Type: "boolean", Description: batchv1.CronJobSpec{}.SwaggerDoc()["suspend"], Value: func(c *batchv1.CronJob) any {
 			if deref(c.Spec.Suspend) {
 				return "True"
 			}

@@ -21,12 +21,14 @@ import (
 var Jobs = api.Define(api.Resource[*batchv1.Job]{
 	Group: batchv1.GroupName, Version: "v1", Kind: "Job", Plural: "jobs",
 	Categories: []string{"all"}, Namespaced: true,
-	HasStatus: true, HasGeneration: true,
+	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true, Dependents: api.Orphaned,
+	OrphansText:    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
 	Default:        defaultJob,
 	PrepareCreate:  func(_ context.Context, j *batchv1.Job) { selectOwn(j) },
 	ValidateCreate: validateOwn,
 	Validate:       validateJob, ValidateUpdate: validateJobUpdate,
 	ValidateStatus: func(obj, old *batchv1.Job) field.ErrorList { return validateJobStatus(obj, old) },
+	FieldText:      "field label \"%s\" not supported for Job",
 	Fields: map[string]func(*batchv1.Job) string{
 		"status.successful": func(j *batchv1.Job) string { return strconv.Itoa(int(j.Status.Succeeded)) },
 	},

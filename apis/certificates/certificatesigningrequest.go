@@ -7,6 +7,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
@@ -15,6 +16,9 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 )
 
+// shown are the descriptions of the columns, which are those of the first version.
+var shown = certificatesv1beta1.CertificateSigningRequestSpec{}.SwaggerDoc()
+
 type request = *certificatesv1.CertificateSigningRequest
 
 // CertificateSigningRequests ask for a certificate of one of the cluster's signers.
@@ -22,6 +26,7 @@ var CertificateSigningRequests = api.Define(api.Resource[request]{
 	Group: certificatesv1.GroupName, Version: "v1", Kind: "CertificateSigningRequest", Plural: "certificatesigningrequests",
 	Short: []string{"csr"}, UnconditionalUpdate: true,
 	HasStatus:      true,
+	Unowned:        map[string][]string{"": {"spec", "status"}, "status": {"spec", "status.conditions"}, "approval": {"spec", "status.certificate"}},
 	ValidateName:   path.ValidatePathSegmentName, // any name that fits into a URL
 	PrepareUpdate:  func(_ context.Context, r, old request) { r.Spec = *old.Spec.DeepCopy() },
 	Validate:       validateRequest,
@@ -33,10 +38,10 @@ var CertificateSigningRequests = api.Define(api.Resource[request]{
 	}},
 	Columns: []api.Column[request]{
 		{Name: "Age", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"], Value: age},
-		{Name: "SignerName", Description: certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()["signerName"], Value: func(r request) any { return r.Spec.SignerName }},
-		{Name: "Requestor", Description: certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()["username"], Value: func(r request) any { return r.Spec.Username }},
-		{Name: "RequestedDuration", Description: certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc()["expirationSeconds"], Value: requested},
-		{Name: "Condition", Description: certificatesv1.CertificateSigningRequestStatus{}.SwaggerDoc()["conditions"], Value: condition},
+		{Name: "SignerName", Description: shown["signerName"], Value: func(r request) any { return r.Spec.SignerName }},
+		{Name: "Requestor", Description: shown["request"], Value: func(r request) any { return r.Spec.Username }},
+		{Name: "RequestedDuration", Description: shown["expirationSeconds"], Value: requested},
+		{Name: "Condition", Description: "Conditions applied to the request, such as approval or denial.", Value: condition},
 	},
 	Fields: map[string]func(request) string{
 		"spec.signerName": func(r request) string { return r.Spec.SignerName },

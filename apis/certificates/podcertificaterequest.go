@@ -21,6 +21,7 @@ var PodCertificateRequests = api.Define(api.Resource[podRequest]{
 	Group: certificatesv1.GroupName, Version: "v1", Kind: "PodCertificateRequest", Plural: "podcertificaterequests", Namespaced: true,
 	Alike: []string{"v1beta1"}, Written: "v1beta1",
 	HasStatus: true,
+	Unowned:   map[string][]string{"status": {"spec", "metadata"}},
 	Default: func(r podRequest) {
 		if r.Spec.MaxExpirationSeconds == nil {
 			day := int32(86400)
@@ -44,7 +45,7 @@ var PodCertificateRequests = api.Define(api.Resource[podRequest]{
 		api.Text("NodeName", podRequestDoc["nodeName"], func(r podRequest) string { return string(r.Spec.NodeName) }),
 		api.Text("SignerName", podRequestDoc["signerName"], func(r podRequest) string { return r.Spec.SignerName }),
 		api.Text("State", "Is the request Pending, Issued, Denied, or Failed?", podRequestState),
-		api.Wide("UnverifiedUserAnnotations", podRequestDoc["unverifiedUserAnnotations"], func(r podRequest) string {
+		api.Text("UnverifiedUserAnnotations", podRequestDoc["unverifiedUserAnnotations"], func(r podRequest) string {
 			var list []string
 			for _, key := range slices.Sorted(maps.Keys(r.Spec.UnverifiedUserAnnotations)) {
 				list = append(list, key+"="+r.Spec.UnverifiedUserAnnotations[key])

@@ -20,11 +20,12 @@ const EventTTL = time.Hour
 var Events = api.Define(api.Resource[*corev1.Event]{
 	Version: "v1", Kind: "Event", Plural: "events", Short: []string{"ev"}, Namespaced: true,
 	TTL:                 EventTTL,
+	Dependents:          api.Unobserved,
 	CreateOnUpdate:      true,
 	UnconditionalUpdate: true,
-	Validate:            validateEvent,
+	Validate:            func(e *corev1.Event) field.ErrorList { return ValidateEvent(e, "reportingComponent") },
 	Fields:              eventFields,
-	Columns:             eventColumns,
+	Columns:             EventColumns,
 })
 
 // Limits of the texts of an event that has a time of its own, in bytes.
@@ -33,7 +34,8 @@ const (
 	maxEventNote = 1024
 )
 
-func validateEvent(e *corev1.Event) field.ErrorList {
+// ValidateEvent checks an event of either group; reporter is what its field for who reports is called there.
+func ValidateEvent(e *corev1.Event, reporter string) field.ErrorList {
 	if e.EventTime.IsZero() {
 		return validateOldEvent(e)
 	}
@@ -41,11 +43,11 @@ func validateEvent(e *corev1.Event) field.ErrorList {
 	if e.InvolvedObject.Namespace == "" && e.Namespace != metav1.NamespaceDefault && e.Namespace != metav1.NamespaceSystem {
 		errs = append(errs, field.Invalid(field.NewPath("involvedObject", "namespace"), "", "does not match event.namespace"))
 	}
-	reporter := field.NewPath("reportingComponent")
+	by := field.NewPath(reporter)
 	if e.ReportingController == "" {
-		errs = append(errs, field.Required(reporter, ""))
+		errs = append(errs, field.Required(by, ""))
 	}
-	errs = append(errs, invalid(reporter, e.ReportingController, validation.IsQualifiedName(e.ReportingController))...)
+	errs = append(errs, invalid(by, e.ReportingController, validation.IsQualifiedName(e.ReportingController))...)
 	for _, f := range []struct {
 		name, value string
 		limit       int
@@ -95,8 +97,8 @@ func eventSourceComponent(e *corev1.Event) string {
 	return e.Source.Component
 }
 
-// eventColumns hold the name too: for events it comes last, and only in the wide form.
-var eventColumns = []api.Column[*corev1.Event]{
+// EventColumns hold the name too: for events it comes last, and only in the wide form.
+var EventColumns = []api.Column[*corev1.Event]{
 	text("Last Seen", corev1.Event{}.SwaggerDoc()["lastTimestamp"], eventLastSeen),
 	text("Type", corev1.Event{}.SwaggerDoc()["type"], func(e *corev1.Event) string { return e.Type }),
 	text("Reason", corev1.Event{}.SwaggerDoc()["reason"], func(e *corev1.Event) string { return e.Reason }),
@@ -106,7 +108,7 @@ var eventColumns = []api.Column[*corev1.Event]{
 	text("Message", corev1.Event{}.SwaggerDoc()["message"], func(e *corev1.Event) string { return strings.TrimSpace(e.Message) }),
 	wide("First Seen", corev1.Event{}.SwaggerDoc()["firstTimestamp"], eventFirstSeen),
 	{Name: "Count", Description: corev1.Event{}.SwaggerDoc()["count"], Priority: 1, Value: eventCount},
-	wide("Name", metav1.ObjectMeta{}.SwaggerDoc()["name"], func(e *corev1.Event) string { return e.Name }),
+	{Name: "Name", Format: "name", Description: metav1.ObjectMeta{}.SwaggerDoc()["name"], Priority: 1, Value: func(e *corev1.Event) any { return e.Name }},
 }
 
 func eventFirstSeen(e *corev1.Event) string {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -19,7 +20,7 @@ var LimitRanges = api.Define(api.Resource[*corev1.LimitRange]{
 	Default:             defaultLimitRange,
 	Validate:            validateLimitRange,
 	Columns: []api.Column[*corev1.LimitRange]{
-		{Name: "Created At", Type: "date", Description: "The time the limit range was created.", Value: func(l *corev1.LimitRange) any {
+		{Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"], Value: func(l *corev1.LimitRange) any {
 			return l.CreationTimestamp.UTC().Format("2006-01-02T15:04:05Z")
 		}},
 	},

@@ -20,6 +20,7 @@ var Namespaces = api.Define(api.Resource[*corev1.Namespace]{
 	UnconditionalUpdate: true,
 	NoDeleteCollection:  true,
 	HasStatus:           true,
+	Unowned:             map[string][]string{"finalize": {"status"}},
 	ValidateName:        apivalidation.ValidateNamespaceName,
 	Default:             defaultNamespace,
 	PrepareCreate:       prepareNamespace,
@@ -28,7 +29,8 @@ var Namespaces = api.Define(api.Resource[*corev1.Namespace]{
 	},
 	Validate:       validateNamespace,
 	ValidateStatus: validateNamespaceStatus,
-	BeforeDelete: func(ns *corev1.Namespace, _ *metav1.DeleteOptions) bool {
+	BeforeDelete: func(ns *corev1.Namespace, options *metav1.DeleteOptions) bool {
+		options.GracePeriodSeconds = nil
 		if len(ns.Spec.Finalizers) == 0 {
 			return false
 		}

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -19,7 +20,8 @@ var PersistentVolumes = api.Define(api.Resource[*corev1.PersistentVolume]{
 	UnconditionalUpdate: true,
 	HasStatus:           true,
 	Default:             defaultVolumeObject,
-	PrepareCreate:       func(_ context.Context, v *corev1.PersistentVolume) { v.Status.Phase = corev1.VolumePending },
+	PrepareCreate:       preparePersistentVolume,
+	PrepareStatus:       timePhase,
 	Validate:            validateVolumeObject,
 	ValidateUpdate:      validateVolumeObjectUpdate,
 	Warnings:            volumeWarnings,
@@ -182,4 +184,20 @@ func validateVolumeObjectUpdate(v, old *corev1.PersistentVolume) field.ErrorList
 		errs = append(errs, field.Invalid(field.NewPath("nodeAffinity"), v.Spec.NodeAffinity, "field is immutable, except for updating from beta label to GA"))
 	}
 	return errs
+}
+
+func preparePersistentVolume(_ context.Context, v *corev1.PersistentVolume) {
+	now := metav1.Now()
+	v.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: &now}
+}
+
+// timePhase notes when the phase changed, unless the client does.
+func timePhase(v, old *corev1.PersistentVolume) {
+	now, at, was := metav1.Now(), &v.Status.LastPhaseTransitionTime, old.Status.LastPhaseTransitionTime
+	switch same := v.Status.Phase == old.Status.Phase; {
+	case same && *at == nil:
+		*at = was
+	case !same && (*at == nil || (*at).Equal(was)):
+		*at = &now
+	}
 }

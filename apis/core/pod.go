@@ -17,6 +17,7 @@ var Pods = api.Define(api.Resource[*corev1.Pod]{
 	Version: "v1", Kind: "Pod", Plural: "pods", Short: []string{"po"}, Categories: []string{"all"}, Namespaced: true,
 	UnconditionalUpdate: true,
 	HasStatus:           true,
+	Unowned:             map[string][]string{"status": {"spec", "metadata.deletionTimestamp", "metadata.ownerReferences"}},
 	HasGeneration:       true,
 	Default:             defaultPod,
 	PrepareCreate:       preparePod,
@@ -41,10 +42,11 @@ var Pods = api.Define(api.Resource[*corev1.Pod]{
 	},
 	Actions: []api.Action{
 		{Name: "binding", Version: "v1", Kind: "Binding", New: func() runtime.Object { return &corev1.Binding{} }, Do: bindPod},
-		{Name: "eviction", Group: "policy", Version: "v1", Kind: "Eviction", New: func() runtime.Object { return &policyv1.Eviction{} }, Do: evictPod},
+		{Name: "eviction", Group: "policy", Version: "v1", Kind: "Eviction", Alike: []string{"v1beta1"}, New: func() runtime.Object { return &policyv1.Eviction{} }, Do: evictPod},
 	},
 	Connects: podConnects,
 	Columns:  podColumns,
+	Ended:    podEnded,
 	Indexes:  []string{"spec.nodeName"},
 	Fields: map[string]func(*corev1.Pod) string{
 		"spec.nodeName":            func(p *corev1.Pod) string { return p.Spec.NodeName },
@@ -75,7 +77,7 @@ func preparePod(_ context.Context, p *corev1.Pod) {
 	if len(p.Spec.SchedulingGates) > 0 {
 		p.Status.Conditions = []corev1.PodCondition{{
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated,
-			Message: "Scheduling is blocked due to non-empty scheduling gates",
+			Message: "Scheduling is blocked due to non-empty scheduling gates", LastTransitionTime: metav1.Now(),
 		}}
 	}
 	mergeMatchLabelKeys(p)
@@ -104,11 +106,19 @@ func preparePodStatus(p, old *corev1.Pod) {
 	if p.Status.QOSClass == "" {
 		p.Status.QOSClass = old.Status.QOSClass
 	}
-	if p.Status.PodIP == "" && len(p.Status.PodIPs) > 0 {
-		p.Status.PodIP = p.Status.PodIPs[0].IP
+	addresses(&p.Status.PodIP, &p.Status.PodIPs, func(a *corev1.PodIP) *string { return &a.IP })
+	addresses(&p.Status.HostIP, &p.Status.HostIPs, func(a *corev1.HostIP) *string { return &a.IP })
+}
+
+// addresses keeps the older field for one address and the list, of which it is the first, the same. Of two that differ
+// the older field counts.
+func addresses[A any](one *string, list *[]A, ip func(*A) *string) {
+	if *one != "" && (len(*list) == 0 || *ip(&(*list)[0]) != *one) {
+		*list = make([]A, 1)
+		*ip(&(*list)[0]) = *one
 	}
-	if p.Status.PodIP != "" && len(p.Status.PodIPs) == 0 {
-		p.Status.PodIPs = []corev1.PodIP{{IP: p.Status.PodIP}}
+	if *one = ""; len(*list) > 0 {
+		*one = *ip(&(*list)[0])
 	}
 }
 

@@ -68,7 +68,7 @@ func validateBinding(b *corev1.Binding) field.ErrorList {
 func assign(p *corev1.Pod, b *corev1.Binding) error {
 	switch {
 	case b.UID != "" && b.UID != p.UID:
-		return fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", b.UID, p.UID)
+		return apierrors.NewConflict(podResource, p.Name, api.OtherUID("pods", p, b.UID))
 	case b.ResourceVersion != "" && b.ResourceVersion != p.ResourceVersion:
 		return fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", b.ResourceVersion, p.ResourceVersion)
 	case p.DeletionTimestamp != nil:
@@ -82,9 +82,7 @@ func assign(p *corev1.Pod, b *corev1.Binding) error {
 	p.Annotations = merged(p.Annotations, b.Annotations)
 	p.Labels = merged(p.Labels, b.Labels)
 	p.Status.NominatedNodeName = ""
-	setPodCondition(p, corev1.PodCondition{
-		Type: corev1.PodScheduled, Status: corev1.ConditionTrue,
-	})
+	setPodCondition(p, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
 	return nil
 }
 

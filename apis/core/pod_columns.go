@@ -195,3 +195,12 @@ func readinessGates(p *corev1.Pod) string {
 	}
 	return fmt.Sprintf("%d/%d", met, len(p.Spec.ReadinessGates))
 }
+
+// podEnded tells readers of a table that a pod will not run again.
+func podEnded(p *corev1.Pod) []metav1.TableRowCondition {
+	text := map[corev1.PodPhase]string{corev1.PodSucceeded: "The pod has completed successfully.", corev1.PodFailed: "The pod failed."}[p.Status.Phase]
+	if text == "" {
+		return nil
+	}
+	return []metav1.TableRowCondition{{Type: metav1.RowCompleted, Status: metav1.ConditionTrue, Reason: string(p.Status.Phase), Message: text}}
+}

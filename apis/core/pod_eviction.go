@@ -45,7 +45,7 @@ func evictPod(ctx context.Context, env *api.Env, call api.Call, object runtime.O
 			return nil, err
 		}
 	}
-	if err := markDisrupted(ctx, env, pod, dryRun); err != nil {
+	if err := markDisrupted(ctx, env, pod, options.Preconditions, dryRun); err != nil {
 		return nil, err
 	}
 	if err := env.Writer.Delete(ctx, podResource, call.Namespace, call.Name, options); err != nil {
@@ -60,14 +60,17 @@ func freeToGo(p *corev1.Pod) bool {
 }
 
 // markDisrupted tells on the pod why it ends, before it does.
-func markDisrupted(ctx context.Context, env *api.Env, pod *corev1.Pod, dryRun bool) error {
+func markDisrupted(ctx context.Context, env *api.Env, pod *corev1.Pod, meant *metav1.Preconditions, dryRun bool) error {
 	_, err := env.Writer.Update(ctx, podResource, pod.Namespace, pod.Name, dryRun, func(o api.Object) error {
 		p := o.(*corev1.Pod)
 		if p.UID != pod.UID {
-			return apierrors.NewConflict(podResource, pod.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", pod.UID, p.UID))
+			return apierrors.NewConflict(podResource, pod.Name, api.OtherUID("pods", p, pod.UID))
+		}
+		if err := api.CheckPreconditions(p, schema.GroupKind{Kind: "Pod"}, meant); err != nil {
+			return err
 		}
 		setPodCondition(p, corev1.PodCondition{
-			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation,
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
 			Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting",
 		})
 		return nil

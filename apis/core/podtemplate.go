@@ -23,7 +23,6 @@ var PodTemplates = api.Define(api.Resource[*corev1.PodTemplate]{
 		text("Containers", "Names of each container in the template.", func(t *corev1.PodTemplate) string { return ContainerNames(t.Template.Spec.Containers) }),
 		text("Images", "Images referenced by each container in the template.", func(t *corev1.PodTemplate) string { return ContainerImages(t.Template.Spec.Containers) }),
 		text("Pod Labels", "The labels for the pod template.", func(t *corev1.PodTemplate) string { return formatLabels(t.Template.Labels) }),
-		Age[*corev1.PodTemplate](),
 	},
 })
 

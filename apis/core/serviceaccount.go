@@ -24,7 +24,6 @@ var ServiceAccounts = api.Define(api.Resource[*corev1.ServiceAccount]{
 		return nil
 	},
 	Columns: []api.Column[*corev1.ServiceAccount]{
-		count("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"], func(s *corev1.ServiceAccount) int { return len(s.Secrets) }),
 		Age[*corev1.ServiceAccount](),
 	},
 	Actions: []api.Action{{

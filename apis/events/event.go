@@ -3,14 +3,16 @@ package events
 
 import (
 	"fmt"
+	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apis/core"
 )
 
 // Kinds are the group's kinds.
@@ -21,23 +23,13 @@ var events = api.Define(api.Resource[*eventsv1.Event]{
 	Group: eventsv1.GroupName, Version: "v1", Kind: "Event", Plural: "events", Short: []string{"ev"}, Namespaced: true,
 	Prefix: "events", TTL: time.Hour,
 	Storage:             &api.Conversion[*eventsv1.Event]{Version: "v1", From: fromCore, To: toCore},
+	Dependents:          api.Unobserved,
 	CreateOnUpdate:      true,
 	UnconditionalUpdate: true,
-	Validate:            validate,
-	ValidateCreate:      validateNew,
+	Ratchets:            true, // events of the core group's clients lack what the newer API demands
+	Validate:            validateNew,
 	ValidateUpdate:      validateUpdate,
-	Columns: []api.Column[*eventsv1.Event]{
-		{Name: "Last Seen", Value: func(e *eventsv1.Event) any { return lastSeen(e) }},
-		{Name: "Type", Value: func(e *eventsv1.Event) any { return e.Type }},
-		{Name: "Reason", Value: func(e *eventsv1.Event) any { return e.Reason }},
-		{Name: "Object", Value: func(e *eventsv1.Event) any { return object(e.Regarding) }},
-		{Name: "Subobject", Priority: 1, Value: func(e *eventsv1.Event) any { return e.Regarding.FieldPath }},
-		{Name: "Source", Priority: 1, Value: func(e *eventsv1.Event) any { return source(e) }},
-		{Name: "Message", Value: func(e *eventsv1.Event) any { return e.Note }},
-		{Name: "First Seen", Priority: 1, Value: func(e *eventsv1.Event) any { return firstSeen(e) }},
-		{Name: "Count", Priority: 1, Value: func(e *eventsv1.Event) any { return count(e) }},
-		{Name: "Name", Priority: 1, Value: func(e *eventsv1.Event) any { return e.Name }},
-	},
+	Columns:             columns(),
 	Fields: map[string]func(*eventsv1.Event) string{
 		"reason":              func(e *eventsv1.Event) string { return e.Reason },
 		"reportingController": func(e *eventsv1.Event) string { return e.ReportingController },
@@ -78,59 +70,24 @@ func toCore(e *eventsv1.Event) api.Object {
 	return c
 }
 
-// legacy events, written by the core API, lack what the newer API demands.
-func legacy(e *eventsv1.Event) bool { return e.EventTime.IsZero() }
+// reporter is the field that the core group calls reportingComponent.
+const reporter = "reportingController"
 
-func validate(e *eventsv1.Event) field.ErrorList {
-	var errs field.ErrorList
-	if legacy(e) {
-		return append(errs, field.Required(field.NewPath("eventTime"), ""))
-	}
-	if e.Series != nil {
-		path := field.NewPath("series")
-		if e.Series.Count < 2 {
-			errs = append(errs, field.Invalid(path.Child("count"), "", "should be at least 2"))
-		}
-		if e.Series.LastObservedTime.IsZero() {
-			errs = append(errs, field.Required(path.Child("lastObservedTime"), ""))
-		}
-	}
-	if e.ReportingController == "" {
-		errs = append(errs, field.Required(field.NewPath("reportingController"), ""))
-	}
-	for _, m := range validation.IsQualifiedName(e.ReportingController) {
-		errs = append(errs, field.Invalid(field.NewPath("reportingController"), e.ReportingController, m))
-	}
-	if e.ReportingInstance == "" {
-		errs = append(errs, field.Required(field.NewPath("reportingInstance"), ""))
-	}
-	for _, f := range []struct {
-		name, value string
-		limit       int
-		required    bool
-	}{{"reportingInstance", e.ReportingInstance, 128, false}, {"action", e.Action, 128, true}, {"reason", e.Reason, 128, true}, {"message", e.Note, 1024, false}} {
-		if f.required && f.value == "" {
-			errs = append(errs, field.Required(field.NewPath(f.name), ""))
-		}
-		if len(f.value) > f.limit {
-			errs = append(errs, field.Invalid(field.NewPath(f.name), "", fmt.Sprintf("can have at most %d characters", f.limit)))
-		}
+func validateNew(e *eventsv1.Event) field.ErrorList {
+	c := toCore(e).(*corev1.Event)
+	errs := append(core.ValidateEvent(c, reporter), validateSeries(e.Series)...)
+	if e.EventTime.IsZero() {
+		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))
 	}
 	if e.Type != corev1.EventTypeNormal && e.Type != corev1.EventTypeWarning {
 		errs = append(errs, field.Invalid(field.NewPath("type"), "", fmt.Sprintf("has invalid value: %v", e.Type)))
 	}
-	return errs
-}
-
-// validateNew refuses what only the core group's clients write.
-func validateNew(e *eventsv1.Event) field.ErrorList {
-	var errs field.ErrorList
 	for _, f := range []struct {
 		name string
 		set  bool
 	}{
-		{"firstTimestamp", !e.DeprecatedFirstTimestamp.IsZero()}, {"lastTimestamp", !e.DeprecatedLastTimestamp.IsZero()},
-		{"count", e.DeprecatedCount != 0}, {"source", e.DeprecatedSource != corev1.EventSource{}},
+		{"firstTimestamp", !c.FirstTimestamp.IsZero()}, {"lastTimestamp", !c.LastTimestamp.IsZero()},
+		{"count", c.Count != 0}, {"source", c.Source != corev1.EventSource{}},
 	} {
 		if f.set {
 			errs = append(errs, field.Invalid(field.NewPath(f.name), "", "needs to be unset"))
@@ -139,26 +96,56 @@ func validateNew(e *eventsv1.Event) field.ErrorList {
 	return errs
 }
 
-func validateUpdate(e, old *eventsv1.Event) field.ErrorList {
-	if legacy(old) {
+func validateSeries(s *eventsv1.EventSeries) (errs field.ErrorList) {
+	if s == nil {
 		return nil
 	}
-	var errs field.ErrorList
-	if e.EventTime.UnixMicro() != old.EventTime.UnixMicro() {
-		errs = append(errs, field.Invalid(field.NewPath("eventTime"), e.EventTime, "field is immutable"))
+	if s.Count < 2 {
+		errs = append(errs, field.Invalid(field.NewPath("series.count"), "", "should be at least 2"))
 	}
-	for _, f := range []struct{ name, now, before string }{
-		{"reportingController", e.ReportingController, old.ReportingController},
-		{"reportingInstance", e.ReportingInstance, old.ReportingInstance},
-		{"action", e.Action, old.Action}, {"reason", e.Reason, old.Reason},
-		{"message", e.Note, old.Note}, {"type", e.Type, old.Type},
-	} {
-		if f.now != f.before {
-			errs = append(errs, field.Invalid(field.NewPath(f.name), f.now, "field is immutable"))
-		}
-	}
-	if e.Regarding != old.Regarding {
-		errs = append(errs, field.Invalid(field.NewPath("involvedObject"), e.Regarding, "field is immutable"))
+	if s.LastObservedTime.IsZero() {
+		errs = append(errs, field.Required(field.NewPath("series.lastObservedTime"), ""))
 	}
 	return errs
+}
+
+// validateUpdate: of an event only the series and the metadata change.
+func validateUpdate(e, old *eventsv1.Event) field.ErrorList {
+	now, was := toCore(e).(*corev1.Event), toCore(old).(*corev1.Event)
+	errs := core.ValidateEvent(now, reporter)
+	if !reflect.DeepEqual(e.Series, old.Series) {
+		errs = append(errs, validateSeries(e.Series)...)
+	}
+	fixed := func(name string, a, b any) {
+		errs = append(errs, apivalidation.ValidateImmutableField(a, b, field.NewPath(name))...)
+	}
+	fixed("involvedObject", now.InvolvedObject, was.InvolvedObject)
+	fixed("reason", now.Reason, was.Reason)
+	fixed("message", now.Message, was.Message)
+	fixed("source", now.Source, was.Source)
+	fixed("firstTimestamp", now.FirstTimestamp, was.FirstTimestamp)
+	fixed("lastTimestamp", now.LastTimestamp, was.LastTimestamp)
+	fixed("count", now.Count, was.Count)
+	fixed("reason", now.Reason, was.Reason) // twice, as Kubernetes says it
+	fixed("type", now.Type, was.Type)
+	if now.EventTime.UnixMicro() != was.EventTime.UnixMicro() {
+		fixed("eventTime", now.EventTime, was.EventTime)
+	}
+	fixed("action", now.Action, was.Action)
+	fixed("related", now.Related, was.Related)
+	fixed(reporter, now.ReportingController, was.ReportingController)
+	fixed("reportingInstance", now.ReportingInstance, was.ReportingInstance)
+	return errs
+}
+
+// columns are those of the stored form.
+func columns() []api.Column[*eventsv1.Event] {
+	var all []api.Column[*eventsv1.Event]
+	for _, c := range core.EventColumns {
+		all = append(all, api.Column[*eventsv1.Event]{
+			Name: c.Name, Type: c.Type, Format: c.Format, Description: c.Description, Priority: c.Priority,
+			Value: func(e *eventsv1.Event) any { return c.Value(toCore(e).(*corev1.Event)) },
+		})
+	}
+	return all
 }

@@ -27,6 +27,7 @@ var FlowSchemas = api.Define(api.Resource[*flowcontrolv1.FlowSchema]{
 	Group: flowcontrolv1.GroupName, Version: "v1", Kind: "FlowSchema", Plural: "flowschemas",
 	Alike:               []string{"v1beta1", "v1beta2", "v1beta3"},
 	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true,
+	Unowned: map[string][]string{"status": {"spec", "metadata"}},
 	Default: func(s *flowcontrolv1.FlowSchema) {
 		if s.Spec.MatchingPrecedence == 0 {
 			s.Spec.MatchingPrecedence = 1000
@@ -67,6 +68,7 @@ var PriorityLevels = api.Define(api.Resource[*flowcontrolv1.PriorityLevelConfigu
 	Group: flowcontrolv1.GroupName, Version: "v1", Kind: "PriorityLevelConfiguration", Plural: "prioritylevelconfigurations",
 	Alike:               []string{"v1beta1", "v1beta2", "v1beta3"},
 	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true,
+	Unowned: map[string][]string{"status": {"spec", "metadata"}},
 	Default: defaultPriorityLevel,
 	PrepareCreate: func(_ context.Context, p *flowcontrolv1.PriorityLevelConfiguration) {
 		p.Status = flowcontrolv1.PriorityLevelConfigurationStatus{}

@@ -52,9 +52,6 @@ func ingressClassOf(i ingress) string {
 	if i.Spec.IngressClassName != nil {
 		return *i.Spec.IngressClassName
 	}
-	if name, ok := i.Annotations[classAnnotation]; ok {
-		return name
-	}
 	return none
 }
 

@@ -22,6 +22,7 @@ var serviceCIDRs = api.Define(api.Resource[serviceCIDR]{
 	Alike:               []string{"v1beta1"},
 	UnconditionalUpdate: true,
 	HasStatus:           true,
+	Unowned:             map[string][]string{"status": {"spec", "metadata"}},
 	Validate:            validateCIDRs,
 	ValidateUpdate:      validateCIDRsUpdate,
 	Columns: []api.Column[serviceCIDR]{

@@ -22,14 +22,14 @@ var podDisruptionBudgets = api.Define(api.Resource[*policyv1.PodDisruptionBudget
 	Group: policyv1.GroupName, Version: "v1", Kind: "PodDisruptionBudget", Plural: "poddisruptionbudgets",
 	Alike: []string{"v1beta1"},
 	Short: []string{"pdb"}, Namespaced: true,
-	UnconditionalUpdate: true, HasStatus: true, HasGeneration: true,
+	HasStatus: true, HasGeneration: true,
 	Validate:       validate,
 	ValidateUpdate: func(obj, _ *policyv1.PodDisruptionBudget) field.ErrorList { return nil },
 	ValidateStatus: validateStatus,
 	Columns: []api.Column[*policyv1.PodDisruptionBudget]{
-		{Name: "Min Available", Value: func(b *policyv1.PodDisruptionBudget) any { return orNA(b.Spec.MinAvailable) }},
-		{Name: "Max Unavailable", Value: func(b *policyv1.PodDisruptionBudget) any { return orNA(b.Spec.MaxUnavailable) }},
-		{Name: "Allowed Disruptions", Type: "integer", Value: func(b *policyv1.PodDisruptionBudget) any { return int64(b.Status.DisruptionsAllowed) }},
+		{Name: "Min Available", Description: "The minimum number of pods that must be available.", Value: func(b *policyv1.PodDisruptionBudget) any { return orNA(b.Spec.MinAvailable) }},
+		{Name: "Max Unavailable", Description: "The maximum number of pods that may be unavailable.", Value: func(b *policyv1.PodDisruptionBudget) any { return orNA(b.Spec.MaxUnavailable) }},
+		{Name: "Allowed Disruptions", Type: "integer", Description: "Calculated number of pods that may be disrupted at this time.", Value: func(b *policyv1.PodDisruptionBudget) any { return int64(b.Status.DisruptionsAllowed) }},
 		api.Age[*policyv1.PodDisruptionBudget](),
 	},
 })

@@ -2,6 +2,7 @@ package rbac
 
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
+	rbacv1beta1 "k8s.io/api/rbac/v1beta1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -18,7 +19,7 @@ var ClusterRoleBindings = api.Define(api.Resource[*rbacv1.ClusterRoleBinding]{
 		return append(validateRoleRef(b.RoleRef, "ClusterRole"), validateSubjects(b.Subjects, false)...)
 	},
 	ValidateUpdate: func(b, old *rbacv1.ClusterRoleBinding) field.ErrorList { return sameRoleRef(b.RoleRef, old.RoleRef) },
-	Columns: bindingColumns(
+	Columns: bindingColumns("clusterRoleBinding", rbacv1beta1.ClusterRoleBinding{}.SwaggerDoc(),
 		func(b *rbacv1.ClusterRoleBinding) rbacv1.RoleRef { return b.RoleRef },
 		func(b *rbacv1.ClusterRoleBinding) []rbacv1.Subject { return b.Subjects }),
 })

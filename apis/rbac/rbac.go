@@ -155,15 +155,15 @@ func validateSelectors(selectors []metav1.LabelSelector, p *field.Path) field.Er
 }
 
 // columns of both bindings: who gets which role.
-func bindingColumns[T api.Object](ref func(T) rbacv1.RoleRef, subjects func(T) []rbacv1.Subject) []api.Column[T] {
-	pick := func(kind string, withNamespace bool) func(T) any {
-		return func(b T) any { return subjectNames(subjects(b), kind, withNamespace) }
+func bindingColumns[T api.Object](kind string, doc map[string]string, ref func(T) rbacv1.RoleRef, subjects func(T) []rbacv1.Subject) []api.Column[T] {
+	pick := func(subject string, withNamespace bool) func(T) any {
+		return func(b T) any { return subjectNames(subjects(b), subject, withNamespace) }
 	}
 	return []api.Column[T]{
-		{Name: "Role", Description: "Role referenced by this binding", Value: func(b T) any { return ref(b).Kind + "/" + ref(b).Name }},
+		{Name: "Role", Description: doc["roleRef"], Value: func(b T) any { return ref(b).Kind + "/" + ref(b).Name }},
 		{Name: "Age", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"], Value: age[T]},
-		{Name: "Users", Priority: 1, Description: "Users in the binding", Value: pick(rbacv1.UserKind, false)},
-		{Name: "Groups", Priority: 1, Description: "Groups in the binding", Value: pick(rbacv1.GroupKind, false)},
-		{Name: "ServiceAccounts", Priority: 1, Description: "ServiceAccounts in the binding", Value: pick(rbacv1.ServiceAccountKind, true)},
+		{Name: "Users", Priority: 1, Description: "Users in the " + kind, Value: pick(rbacv1.UserKind, false)},
+		{Name: "Groups", Priority: 1, Description: "Groups in the " + kind, Value: pick(rbacv1.GroupKind, false)},
+		{Name: "ServiceAccounts", Priority: 1, Description: "ServiceAccounts in the " + kind, Value: pick(rbacv1.ServiceAccountKind, true)},
 	}
 }

@@ -2,6 +2,7 @@ package rbac
 
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -15,6 +16,6 @@ var Roles = api.Define(api.Resource[*rbacv1.Role]{
 	ValidateName: validateName,
 	Validate:     func(r *rbacv1.Role) field.ErrorList { return validateRules(r.Rules, true) },
 	Columns: []api.Column[*rbacv1.Role]{
-		{Name: "Created At", Type: "date", Description: "Time of creation", Value: created[*rbacv1.Role]},
+		{Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"], Value: created[*rbacv1.Role]},
 	},
 })

@@ -16,11 +16,11 @@ var taintDoc = resourcev1.DeviceTaint{}.SwaggerDoc()
 var deviceTaintRules = api.Define(api.Resource[taintRule]{
 	Group: resourcev1.GroupName, Version: "v1", Kind: "DeviceTaintRule", Plural: "devicetaintrules",
 	Alike: []string{"v1beta2", "v1alpha3"}, Written: "v1beta2",
-	UnconditionalUpdate: true,
-	HasGeneration:       true,
-	HasStatus:           true,
-	Default:             func(r taintRule) { stamp(&r.Spec.Taint) },
-	Validate:            validateTaintRule,
+	HasGeneration: true,
+	HasStatus:     true,
+	Unowned:       map[string][]string{"status": {"spec", "metadata"}},
+	Default:       func(r taintRule) { stamp(&r.Spec.Taint) },
+	Validate:      validateTaintRule,
 	ValidateStatus: func(r, _ taintRule) field.ErrorList {
 		path := field.NewPath("status", "conditions")
 		errs := metav1validation.ValidateConditions(r.Status.Conditions, path)

@@ -17,6 +17,7 @@ var resourceClaims = api.Define(api.Resource[claim]{
 	Alike:               []string{"v1beta2"},
 	UnconditionalUpdate: true,
 	HasStatus:           true,
+	Unowned:             map[string][]string{"status": {"spec", "metadata"}},
 	Default:             func(c claim) { defaultDevices(&c.Spec.Devices) },
 	Validate:            func(c claim) field.ErrorList { return devices(&c.Spec.Devices, field.NewPath("spec", "devices")) },
 	ValidateUpdate: func(c, old claim) field.ErrorList {

@@ -45,6 +45,7 @@ var resourceSlices = api.Define(api.Resource[slice]{
 		api.Text("Pool", resourcev1.ResourcePool{}.SwaggerDoc()["name"], func(s slice) string { return s.Spec.Pool.Name }),
 		api.Age[slice](),
 	},
+	FieldText: "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: %s",
 	Fields: map[string]func(slice) string{
 		resourcev1.ResourceSliceSelectorNodeName: nodeOf,
 		resourcev1.ResourceSliceSelectorDriver:   func(s slice) string { return s.Spec.Driver },

@@ -38,10 +38,10 @@ var priorityClasses = api.Define(api.Resource[*schedulingv1.PriorityClass]{
 	ValidateCreate: validate,
 	ValidateUpdate: validateUpdate,
 	Columns: []api.Column[*schedulingv1.PriorityClass]{
-		{Name: "Value", Type: "integer", Value: func(c *schedulingv1.PriorityClass) any { return int64(c.Value) }},
-		{Name: "Global-Default", Type: "boolean", Value: func(c *schedulingv1.PriorityClass) any { return c.GlobalDefault }},
+		{Name: "Value", Type: "integer", Description: schedulingv1.PriorityClass{}.SwaggerDoc()["value"], Value: func(c *schedulingv1.PriorityClass) any { return int64(c.Value) }},
+		{Name: "Global-Default", Type: "boolean", Description: schedulingv1.PriorityClass{}.SwaggerDoc()["globalDefault"], Value: func(c *schedulingv1.PriorityClass) any { return c.GlobalDefault }},
 		api.Age[*schedulingv1.PriorityClass](),
-		{Name: "PreemptionPolicy", Value: func(c *schedulingv1.PriorityClass) any {
+		{Name: "PreemptionPolicy", Description: schedulingv1.PriorityClass{}.SwaggerDoc()["preemptionPolicy"], Value: func(c *schedulingv1.PriorityClass) any {
 			if c.PreemptionPolicy == nil {
 				return ""
 			}

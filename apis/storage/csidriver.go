@@ -41,7 +41,7 @@ var csiDrivers = api.Define(api.Resource[csiDriver]{
 		{Name: "PodInfoOnMount", Type: "boolean", Description: csiDriverDoc["podInfoOnMount"], Value: func(d csiDriver) any { return is(d.Spec.PodInfoOnMount) }},
 		{Name: "StorageCapacity", Type: "boolean", Description: csiDriverDoc["storageCapacity"], Value: func(d csiDriver) any { return is(d.Spec.StorageCapacity) }},
 		api.Text("TokenRequests", csiDriverDoc["tokenRequests"], audiences),
-		{Name: "RequiresRepublish", Description: csiDriverDoc["requiresRepublish"], Value: func(d csiDriver) any { return is(d.Spec.RequiresRepublish) }},
+		{Name: "RequiresRepublish", Type: "boolean", Description: csiDriverDoc["requiresRepublish"], Value: func(d csiDriver) any { return is(d.Spec.RequiresRepublish) }},
 		api.Text("Modes", csiDriverDoc["volumeLifecycleModes"], lifecycleModes),
 		api.Age[csiDriver](),
 	},

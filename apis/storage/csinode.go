@@ -20,6 +20,7 @@ var csiNodes = api.Define(api.Resource[csiNode]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "CSINode", Plural: "csinodes",
 	Alike:          []string{"v1beta1"},
 	HasStatus:      true,
+	Unowned:        map[string][]string{"status": {"spec", "metadata"}},
 	PrepareStatus:  func(n, _ csiNode) { n.Status = storagev1.CSINodeStatus{} },
 	Validate:       validateNode,
 	ValidateUpdate: validateNodeUpdate,

@@ -13,22 +13,11 @@ import (
 
 type capacity = *storagev1.CSIStorageCapacity
 
-var capacityDoc = storagev1.CSIStorageCapacity{}.SwaggerDoc()
-
 var csiStorageCapacities = api.Define(api.Resource[capacity]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "CSIStorageCapacity", Plural: "csistoragecapacities", Namespaced: true,
 	Alike:          []string{"v1beta1"},
 	Validate:       validateCapacity,
 	ValidateUpdate: validateCapacityUpdate,
-	Columns: []api.Column[capacity]{
-		api.Text("StorageClassName", capacityDoc["storageClassName"], func(c capacity) string { return c.StorageClassName }),
-		api.Text("Capacity", capacityDoc["capacity"], func(c capacity) string {
-			if c.Capacity == nil {
-				return "<unset>"
-			}
-			return c.Capacity.String()
-		}),
-	},
 })
 
 func validateCapacity(c capacity) field.ErrorList {

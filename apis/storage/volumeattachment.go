@@ -20,6 +20,7 @@ var volumeAttachments = api.Define(api.Resource[attachment]{
 	Group: storagev1.GroupName, Version: "v1", Kind: "VolumeAttachment", Plural: "volumeattachments",
 	Alike:     []string{"v1beta1"},
 	HasStatus: true,
+	Unowned:   map[string][]string{"status": {"spec", "metadata"}},
 	ValidateCreate: func(a attachment) field.ErrorList {
 		var errs field.ErrorList
 		if a.Spec.Attacher != "" { // that is found by the rest
@@ -38,7 +39,7 @@ var volumeAttachments = api.Define(api.Resource[attachment]{
 		return validateAttachmentStatus(&a.Status, field.NewPath("status"))
 	},
 	Columns: []api.Column[attachment]{
-		api.Text("Attacher", attachmentDoc["attacher"], func(a attachment) string { return a.Spec.Attacher }),
+		{Name: "Attacher", Format: "name", Description: attachmentDoc["attacher"], Value: func(a attachment) any { return a.Spec.Attacher }},
 		api.Text("PV", storagev1.VolumeAttachmentSource{}.SwaggerDoc()["persistentVolumeName"], func(a attachment) string {
 			if a.Spec.Source.PersistentVolumeName == nil {
 				return ""

@@ -32,6 +32,7 @@ var migrations = api.Define(api.Resource[migration]{
 	Group: storagemigrationv1.GroupName, Version: "v1", Kind: "StorageVersionMigration", Plural: "storageversionmigrations",
 	Alike: []string{"v1beta1"}, Written: "v1beta1",
 	HasStatus: true,
+	Unowned:   map[string][]string{"status": {"spec", "metadata"}},
 	Validate:  validate,
 	ValidateUpdate: func(m, old migration) field.ErrorList {
 		return check.Immutable(field.NewPath("spec"), m.Spec, old.Spec)

@@ -116,6 +116,7 @@ func (r *resource) kind(v *apiextensionsv1.CustomResourceDefinitionVersion) *api
 		Short: names.ShortNames, Categories: names.Categories, Namespaced: r.spec.Scope == apiextensionsv1.NamespaceScoped,
 		Prefix:        gv.Group + "/" + names.Plural,
 		HasGeneration: true, HasStatus: v.Subresources != nil && v.Subresources.Status != nil,
+		Unowned: map[string][]string{"status": {"spec", "metadata"}},
 		Default: one.setDefaults, Validate: one.validate, ValidateUpdate: one.validateUpdate, ValidateStatus: one.validateStatus,
 		Warnings: finalizerWarnings,
 		Columns:  columns(v.AdditionalPrinterColumns), Fields: selectable(v.SelectableFields), Scale: scaleOf(v),

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
@@ -65,7 +66,10 @@ func (p *Proxy) kubeletURL(node string) (*url.URL, error) {
 			}
 		}
 	}
-	return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no preferred addresses found; known addresses: %v", n.Status.Addresses))
+	return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusInternalServerError,
+		Message: fmt.Sprintf("no preferred addresses found; known addresses: %v", n.Status.Addresses),
+	}}
 }
 
 // podKubelet is the base of the kubelet that runs the pod.
@@ -119,24 +123,6 @@ func (p *Proxy) execLocation(req Request, q url.Values) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	if req.Subresource == "exec" && (len(q["command"]) == 0 || q["command"][0] == "") {
-		return target{}, apierrors.NewBadRequest("you must specify at least 1 command for the container")
-	}
-	params := url.Values{}
-	streams := false
-	for theirs, ours := range map[string]string{"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"} {
-		on, err := flag(q, theirs)
-		if err != nil {
-			return target{}, err
-		}
-		if on {
-			params.Set(ours, "1")
-			streams = streams || theirs != "tty"
-		}
-	}
-	if !streams {
-		return target{}, apierrors.NewBadRequest("you must specify at least 1 of stdin, stdout, stderr")
-	}
 	name, err := container(pod, q.Get("container"))
 	if err != nil {
 		return target{}, err
@@ -144,6 +130,20 @@ func (p *Proxy) execLocation(req Request, q url.Values) (target, error) {
 	u, err := p.podKubelet(pod)
 	if err != nil {
 		return target{}, err
+	}
+	if req.Subresource == "exec" && (len(q["command"]) == 0 || q["command"][0] == "") {
+		return target{}, apierrors.NewBadRequest("you must specify at least 1 command for the container")
+	}
+	params := url.Values{}
+	streams := false
+	for theirs, ours := range map[string]string{"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"} {
+		if flag(q, theirs) {
+			params.Set(ours, "1")
+			streams = streams || theirs != "tty"
+		}
+	}
+	if !streams {
+		return target{}, apierrors.NewBadRequest("you must specify at least 1 of stdin, stdout, stderr")
 	}
 	for _, c := range q["command"] {
 		params.Add("command", c)
@@ -234,15 +234,8 @@ func backend(r *http.Request, req Request, scheme, ip, port string) (target, err
 	return target{url: &url.URL{Scheme: scheme, Host: host, Path: req.Path, RawQuery: r.URL.RawQuery}, stream: true}, nil
 }
 
-// flag reads a boolean of a query as the API does.
-func flag(q url.Values, name string) (bool, error) {
-	value := q.Get(name)
-	if value == "" {
-		return false, nil
-	}
-	on, err := strconv.ParseBool(value)
-	if err != nil {
-		return false, apierrors.NewBadRequest(fmt.Sprintf("%s: %q is neither true nor false", name, value))
-	}
-	return on, nil
+// flag reads a boolean of a query as the API does: what is there and does not say no is yes.
+func flag(q url.Values, name string) bool {
+	values := q[name]
+	return len(values) > 0 && values[0] != "0" && !strings.EqualFold(values[0], "false")
 }

@@ -14,7 +14,10 @@ var logOptions = corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind()
 
 // logLocation checks the options of kubectl logs and hands them on.
 func (p *Proxy) logLocation(req Request, q url.Values) (target, error) {
-	params, errs := logParams(q)
+	params, errs, err := logParams(q)
+	if err != nil {
+		return target{}, apierrors.NewBadRequest(err.Error())
+	}
 	if len(errs) > 0 {
 		return target{}, apierrors.NewInvalid(logOptions, req.Name, errs)
 	}
@@ -26,6 +29,9 @@ func (p *Proxy) logLocation(req Request, q url.Values) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
+	if pod.Spec.NodeName == "" {
+		return target{}, errNothing
+	}
 	u, err := p.podKubelet(pod)
 	if err != nil {
 		return target{}, err
@@ -35,33 +41,31 @@ func (p *Proxy) logLocation(req Request, q url.Values) (target, error) {
 	return target{url: u, node: pod.Spec.NodeName, stream: true, texts: true}, nil
 }
 
-func logParams(q url.Values) (url.Values, field.ErrorList) {
-	params := url.Values{}
-	var errs field.ErrorList
+// logParams makes the kubelet's options of the API's; what cannot be read is err, what may not be is in errs.
+func logParams(q url.Values) (params url.Values, errs field.ErrorList, err error) {
+	params = url.Values{}
 	for _, name := range []string{"follow", "previous", "timestamps"} {
-		on, err := flag(q, name)
-		if err != nil {
-			errs = append(errs, field.Invalid(field.NewPath(name), q.Get(name), "must be true or false"))
-		}
-		if on {
+		if flag(q, name) {
 			params.Set(name, "true")
 		}
 	}
-	for name, least := range map[string]int64{"tailLines": 0, "limitBytes": 1, "sinceSeconds": 1} {
-		value := q.Get(name)
+	for _, o := range []struct {
+		name  string
+		least int64
+		text  string
+	}{{"tailLines", 0, "must be greater than or equal to 0"}, {"limitBytes", 1, "must be greater than 0"}, {"sinceSeconds", 1, "must be greater than 0"}} {
+		value := q.Get(o.name)
 		if value == "" {
 			continue
 		}
 		n, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || n < least {
-			text := "must be greater than 0"
-			if least == 0 {
-				text = "must be greater than or equal to 0"
-			}
-			errs = append(errs, field.Invalid(field.NewPath(name), value, text))
-			continue
+		if err != nil {
+			return nil, nil, err
 		}
-		params.Set(name, value)
+		if n < o.least {
+			errs = append(errs, field.Invalid(field.NewPath(o.name), n, o.text))
+		}
+		params.Set(o.name, value)
 	}
 	if since := q.Get("sinceTime"); since != "" {
 		if _, err := time.Parse(time.RFC3339, since); err != nil {
@@ -83,5 +87,5 @@ func logParams(q url.Values) (url.Values, field.ErrorList) {
 		errs = append(errs, field.NotSupported(field.NewPath("stream"), stream,
 			[]string{corev1.LogStreamAll, corev1.LogStreamStdout, corev1.LogStreamStderr}))
 	}
-	return params, errs
+	return params, errs, nil
 }

@@ -65,6 +65,9 @@ func New(cfg Config) *Proxy {
 	}
 }
 
+// errNothing: there is nobody to ask and nothing to say, as of the log of a pod that has no node yet.
+var errNothing = errors.New("nothing to answer")
+
 // target is where a request goes.
 type target struct {
 	url     *url.URL
@@ -77,6 +80,10 @@ type target struct {
 // Connect serves one request.
 func (p *Proxy) Connect(w http.ResponseWriter, r *http.Request, req Request) {
 	t, err := p.locate(r, req)
+	if errors.Is(err, errNothing) {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	if err != nil {
 		writeError(w, err)
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -11,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	applyconfigurations "k8s.io/client-go/applyconfigurations"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -32,7 +32,7 @@ type Fields struct {
 // resources) is merged with lists taken as a whole. The first call in a process reads the schemas of all
 // kinds.
 func NewFields(kind *api.Kind, scheme *runtime.Scheme) (*Fields, error) {
-	f := &Fields{kind: kind, types: applyconfigurations.NewTypeConverter(scheme), version: kind.GroupVersion().String()}
+	f := &Fields{kind: kind, types: schemasOf(kind.Group, scheme), version: kind.GroupVersion().String()}
 	_, accessible := kind.New().(metav1.ObjectMetaAccessor)
 	f.plain = accessible && kind.Type != reflect.TypeFor[unstructured.Unstructured]()
 	if kind.Custom != nil {
@@ -74,26 +74,21 @@ func (f *Fields) manager(subresource string) (*managedfields.FieldManager, error
 
 // ignored names what a write by this path cannot change and therefore does not come to own.
 func (f *Fields) ignored(subresource string) map[fieldpath.APIVersion]fieldpath.Filter {
-	field := f.untouched(subresource)
-	if field == "" {
+	fields := f.kind.Unowned[subresource]
+	if len(fields) == 0 {
 		return nil
 	}
-	set := fieldpath.NewSet(fieldpath.MakePathOrDie(field))
+	set := fieldpath.NewSet()
+	for _, field := range fields {
+		var path fieldpath.Path
+		for name := range strings.SplitSeq(field, ".") {
+			path = append(path, fieldpath.PathElement{FieldName: &name})
+		}
+		set.Insert(path)
+	}
 	return fieldpath.NewExcludeFilterSetMap(map[fieldpath.APIVersion]*fieldpath.Set{
 		fieldpath.APIVersion(f.kind.GroupVersion().String()): set,
 	})
-}
-
-// untouched is the field that a write by this path does not change, "" for none.
-func (f *Fields) untouched(subresource string) string {
-	switch {
-	case !f.kind.HasStatus:
-	case subresource == "":
-		return "status"
-	case subresource == "status":
-		return "spec"
-	}
-	return ""
 }
 
 // Written updates managedFields of obj, which a client wrote over live by create (live nil), update or
@@ -103,7 +98,7 @@ func (f *Fields) untouched(subresource string) string {
 func (f *Fields) Written(live, obj api.Object, manager, subresource string) (api.Object, error) {
 	obj.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)
 	if f.plan != nil {
-		w := ownership.Write{Live: live, Object: obj, Manager: manager, Subresource: subresource, Ignored: f.untouched(subresource), Reset: forgets(obj.GetManagedFields())}
+		w := ownership.Write{Live: live, Object: obj, Manager: manager, Subresource: subresource, Ignored: f.kind.Unowned[subresource], Reset: forgets(obj.GetManagedFields())}
 		if entries, ok := f.plan.Update(w); ok {
 			obj.SetManagedFields(entries)
 			return obj, nil

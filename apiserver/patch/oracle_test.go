@@ -201,7 +201,7 @@ func (c *chaos) history(t testing.TB, f *Fields, steps int, first string) (compa
 			return compared, asked // what the schema forbids
 		}
 		direct := copyOf(obj)
-		w := ownership.Write{Live: live, Object: direct, Manager: manager, Subresource: sub, Ignored: f.untouched(sub), Reset: forgets(obj.GetManagedFields())}
+		w := ownership.Write{Live: live, Object: direct, Manager: manager, Subresource: sub, Ignored: f.kind.Unowned[sub], Reset: forgets(obj.GetManagedFields())}
 		entries, ok := f.plan.Update(w)
 		if compared++; !ok {
 			asked++

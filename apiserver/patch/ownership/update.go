@@ -21,9 +21,9 @@ const maxUpdaters = 10
 type Write struct {
 	Live, Object api.Object // Live is nil for a create
 	Manager      string
-	Subresource  string // "" for the object itself
-	Ignored      string // the top-level field that this write does not change, "" for none
-	Reset        bool   // the client asks to forget all managers
+	Subresource  string   // "" for the object itself
+	Ignored      []string // the fields that this write does not change, such as "spec" and "metadata.labels"
+	Reset        bool     // the client asks to forget all managers
 }
 
 // Update gives the managedFields of the object after a write; neither object is changed, but the entries may
@@ -50,12 +50,7 @@ func (p *Plan) Update(write Write) (entries []metav1.ManagedFieldsEntry, ok bool
 	}
 	w := walkers.Get().(*walker)
 	defer w.release()
-	fields, rest := p.root.fields, []*field(nil)
-	if i := slices.IndexFunc(fields, func(f *field) bool { return f.name == write.Ignored }); i >= 0 {
-		fields, rest = fields[:i], fields[i+1:]
-	}
-	w.fields(fields, l, r)
-	w.fields(rest, l, r)
+	w.fieldsBut(write.Ignored, "", p.root.fields, l, r)
 	if w.odd {
 		return nil, false
 	}

@@ -2,6 +2,8 @@ package ownership
 
 import (
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 )
 
@@ -118,6 +120,33 @@ func (w *walker) fields(fields []*field, l, r reflect.Value) {
 		if lv.IsValid() || rv.IsValid() {
 			i := w.open(f.elem)
 			w.close(i, w.compare(f.shape, lv, rv))
+		}
+	}
+}
+
+// fieldsBut is fields without those that are ignored, told by their paths. Only what is not null can have ignored
+// parts: structs in structs.
+func (w *walker) fieldsBut(ignored []string, path string, fields []*field, l, r reflect.Value) {
+	for i, f := range fields {
+		at := path + f.name
+		switch {
+		case slices.Contains(ignored, at):
+		case f.shape.form == structure && f.typ.Kind() == reflect.Struct && slices.ContainsFunc(ignored, func(p string) bool { return strings.HasPrefix(p, at+".") }):
+			lv, rv := f.of(l), f.of(r)
+			if lv.IsValid() || rv.IsValid() {
+				n := w.open(f.elem)
+				var m mark
+				switch {
+				case !lv.IsValid():
+					m = written
+				case !rv.IsValid():
+					m = dropped
+				}
+				w.fieldsBut(ignored, at+".", f.shape.fields, lv, rv)
+				w.close(n, m)
+			}
+		default:
+			w.fields(fields[i:i+1], l, r)
 		}
 	}
 }
