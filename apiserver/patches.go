@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -93,8 +94,10 @@ func (r *request) unsupportedPatch() error {
 		}
 		names = append(names, string(t))
 	}
-	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", noResource, "",
-		"the body of the request was in an unknown format - accepted media types include: "+strings.Join(names, ", "), 0, false)
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: "the body of the request was in an unknown format - accepted media types include: " + strings.Join(names, ", "),
+	}}
 }
 
 // apply is server-side apply: it creates what is not there.
