@@ -46,7 +46,6 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := r2.identify(); err != nil {
 		s.log.Debug("unauthenticated", "path", r.URL.Path, "err", err)
-		w.Header().Set("WWW-Authenticate", `Basic realm="kubernetes-master"`)
 		r2.closeStrangers()
 		r2.auditStranger(received)
 		r2.fail(apierrors.NewUnauthorized("Unauthorized"))
@@ -56,6 +55,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	r2.remote = r2.delegate()
 	r2.audit(received)
 	if err := r2.impersonate(); err != nil {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		r2.fail(err)
 		return
 	}
@@ -134,7 +134,10 @@ func (r *request) impersonate() error {
 	extra := impersonatedExtra(h)
 	if name == "" {
 		if len(groups) > 0 || len(extra) > 0 || uid != "" {
-			return apierrors.NewBadRequest("requested without impersonating a user")
+			if len(extra) == 0 {
+				extra = nil
+			}
+			return apierrors.NewBadRequest(fmt.Sprintf("requested &user.DefaultInfo{Name:\"\", UID:%q, Groups:%#v, Extra:%#v} without impersonating a user name", uid, groups, extra))
 		}
 		return nil
 	}

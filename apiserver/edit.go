@@ -24,7 +24,7 @@ func (r *request) update() error {
 		return err
 	}
 	if sent.GetName() == "" {
-		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", r.name))
+		return nameless(r.name)
 	}
 	if sent.GetName() != r.name {
 		return wrongName(sent.GetName(), r.name)

@@ -6,7 +6,6 @@ import (
 	"mime"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -112,13 +111,7 @@ func (r *request) apply(raw []byte, o writeOptions) error {
 	for _, w := range warnings {
 		r.warn(w)
 	}
-	force := false
-	if v := r.query.Get("force"); v != "" {
-		var err error
-		if force, err = strconv.ParseBool(v); err != nil {
-			return apierrors.NewBadRequest(fmt.Sprintf("force: Invalid value: %q: must be true or false", v))
-		}
-	}
+	force := r.on("force")
 	f, err := r.kind.managed(r.s.cfg.Scheme)
 	if err != nil {
 		return err
@@ -143,9 +136,14 @@ func (r *request) applyNew(f *patch.Fields, raw []byte, manager string, force bo
 	if err != nil {
 		return nil, nil, err
 	}
-	if obj.GetName() != r.name {
+	switch obj.GetName() {
+	case r.name:
+	case "":
+		return nil, nil, nameless(r.name)
+	default:
 		return nil, nil, wrongName(obj.GetName(), r.name)
 	}
+	obj.SetResourceVersion("")
 	if obj.GetUID() != "" {
 		return nil, nil, apierrors.NewConflict(r.groupResource(), r.name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", obj.GetUID()))
 	}

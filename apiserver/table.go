@@ -36,8 +36,8 @@ func (r *request) table(items []*store.Item, columns bool, revision string) (*me
 // than in front.
 func (r *request) newTable(columns bool, rows int) (t *metav1.Table, named bool) {
 	t = &metav1.Table{
-		TypeMeta:          metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/" + r.out.version},
-		Rows:              make([]metav1.TableRow, 0, rows),
+		TypeMeta: metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/" + r.out.version},
+		Rows:     make([]metav1.TableRow, 0, rows),
 	}
 	for _, c := range r.kind.Columns {
 		named = named || c.Name == "Name" && r.kind.Custom == nil

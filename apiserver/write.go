@@ -259,6 +259,10 @@ func (r *request) checkNamespace(obj api.Object) error {
 	return nil
 }
 
+func nameless(url string) error {
+	return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", url))
+}
+
 // versionOfNew refuses a version of what is not there yet, with the code that clients know.
 var versionOfNew = &apierrors.StatusError{ErrStatus: metav1.Status{
 	Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: "resourceVersion should not be set on objects to be created",

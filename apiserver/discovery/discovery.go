@@ -101,7 +101,7 @@ func newDocuments(host string, state *catalog.State) *documents {
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if r.Method != http.MethodGet {
 		writeStatus(w, apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "", 0, false))
 		return
 	}
@@ -117,9 +117,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // media are the types of answers that there are.
 func (h *Handler) media() []string {
 	if h.cbor {
-		return []string{typeJSON, typeProtobuf, typeCBOR}
+		return []string{typeJSON, typeYAML, typeProtobuf, typeCBOR}
 	}
-	return []string{typeJSON, typeProtobuf}
+	return []string{typeJSON, typeYAML, typeProtobuf}
 }
 
 // notFound answers for a version that is not served in the API's form, for an unknown group in plain text.
@@ -170,6 +170,9 @@ func resourceList(groupName string, v versionKinds) *metav1.APIResourceList {
 		TypeMeta:     typeMeta("APIResourceList", "v1"),
 		GroupVersion: schema.GroupVersion{Group: groupName, Version: v.version}.String(),
 		APIResources: []metav1.APIResource{},
+	}
+	if groupName == "" {
+		list.APIVersion = "" // as it has always been
 	}
 	for _, r := range v.resources {
 		one := metav1.APIResource{
