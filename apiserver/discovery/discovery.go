@@ -207,13 +207,13 @@ func aggregated(g group) apidiscoveryv2.APIGroupDiscovery {
 		}
 		for _, r := range v.resources {
 			ar := apidiscoveryv2.APIResourceDiscovery{
-				Resource: r.kind.Resource.Resource, ResponseKind: metaKind(r.kind.GroupVersionKind),
+				Resource: r.kind.Resource.Resource, ResponseKind: metaKind(r.kind.GroupVersionKind, g.name),
 				Scope: scope(r.kind), SingularResource: r.kind.Singular, Verbs: r.verbs,
 				ShortNames: r.kind.Short, Categories: r.kind.Categories,
 			}
 			for _, s := range r.subresources {
 				ar.Subresources = append(ar.Subresources, apidiscoveryv2.APISubresourceDiscovery{
-					Subresource: s.name, ResponseKind: metaKind(s.kind), Verbs: s.verbs,
+					Subresource: s.name, ResponseKind: metaKind(s.kind, g.name), Verbs: s.verbs,
 				})
 			}
 			av.Resources = append(av.Resources, ar)
@@ -223,7 +223,11 @@ func aggregated(g group) apidiscoveryv2.APIGroupDiscovery {
 	return one
 }
 
-func metaKind(k schema.GroupVersionKind) *metav1.GroupVersionKind {
+// metaKind is the kind that a resource of a group answers. Within the group that has no name, the version is left out.
+func metaKind(k schema.GroupVersionKind, group string) *metav1.GroupVersionKind {
+	if group == "" && k.Group == "" {
+		k.Version = ""
+	}
 	return &metav1.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: k.Kind}
 }
 
