@@ -2,6 +2,8 @@ package apiserver
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/patch"
 	"github.com/proa-dev/proa/store"
 )
 
@@ -41,24 +44,33 @@ func (r *request) deleteOptions() (*metav1.DeleteOptions, error) {
 
 // decodeDelete reads options of a delete; clients of a group say they are of that group.
 func (r *request) decodeDelete(raw []byte, o *metav1.DeleteOptions) error {
-	var first error
 	for _, gv := range []schema.GroupVersion{{Version: "v1"}, r.gv, {Group: "meta.k8s.io", Version: "v1"}} {
 		err := r.decode(gv.WithKind("DeleteOptions"), o, raw, metav1.FieldValidationIgnore)
 		if err == nil {
 			return nil
 		}
-		if first == nil {
-			first = err
+		if apierrors.IsUnsupportedMediaType(err) {
+			return err
 		}
 	}
-	return first
+	stated, err := patch.StatedKind(raw)
+	if err == nil && stated.Kind != "" && stated.Kind != "DeleteOptions" {
+		err = fmt.Errorf("no kind %q is registered for version %q in scheme %q", stated.Kind, stated.APIVersion, patch.SchemeName)
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, o)
+	}
+	if err == nil {
+		err = fmt.Errorf("no kind %q is registered for version %q in scheme %q", "DeleteOptions", stated.APIVersion, patch.SchemeName)
+	}
+	return apierrors.NewBadRequest(err.Error())
 }
 
 func (r *request) deleteQuery(o *metav1.DeleteOptions) error {
 	if v := r.query.Get("gracePeriodSeconds"); v != "" {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
-			return apierrors.NewBadRequest(fmt.Sprintf("gracePeriodSeconds: Invalid value: %q: must be a number of seconds", v))
+			return apierrors.NewBadRequest(err.Error())
 		}
 		o.GracePeriodSeconds = &n
 	}
@@ -69,6 +81,10 @@ func (r *request) deleteQuery(o *metav1.DeleteOptions) error {
 	if v := r.query.Get("orphanDependents"); v != "" {
 		on := r.on("orphanDependents")
 		o.OrphanDependents = &on //nolint:staticcheck // older clients send it
+	}
+	if r.query.Has("ignoreStoreReadErrorWithClusterBreakingPotential") {
+		on := r.on("ignoreStoreReadErrorWithClusterBreakingPotential")
+		o.IgnoreStoreReadErrorWithClusterBreakingPotential = &on
 	}
 	o.DryRun = r.query["dryRun"]
 	return nil
@@ -91,12 +107,28 @@ func (r *request) delete() error {
 		return r.respondObject(code, kept)
 	}
 	if api.AnswersDeleted(r.groupResource()) {
+		if r.kind.BeforeDelete != nil {
+			last = ended(last, r.s.cfg.Now())
+		}
 		return r.respondObject(http.StatusOK, last)
 	}
 	return r.respondObject(http.StatusOK, &metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,
 		Details: &metav1.StatusDetails{Name: r.name, Group: r.gv.Group, Kind: r.resource, UID: last.GetUID()},
 	})
+}
+
+// ended is an object whose grace period is over, as the answer to its deletion shows it.
+func ended(last api.Object, now time.Time) api.Object {
+	obj := last.DeepCopyObject().(api.Object)
+	if obj.GetDeletionTimestamp() == nil {
+		at := metav1.NewTime(now).Rfc3339Copy()
+		obj.SetDeletionTimestamp(&at)
+		obj.SetGeneration(obj.GetGeneration() + 1)
+	}
+	none := int64(0)
+	obj.SetDeletionGracePeriodSeconds(&none)
+	return obj
 }
 
 func (r *request) deleteCollection() error {
@@ -119,10 +151,7 @@ func (r *request) deleteCollection() error {
 		}
 	}
 	r.auditPage(p)
-	if r.out.as != "" {
-		r.out = &choice{media: r.out.media}
-	}
-	return r.objectPage(p)
+	return r.answerPage(p)
 }
 
 // remover deletes one object; requests and the server's own actions use it alike.
@@ -188,6 +217,9 @@ func (d *remover) delete(ctx context.Context, o *metav1.DeleteOptions) (last, ke
 	}
 }
 
+// errReadable refuses to remove by force what can be read and so deleted as everything else.
+var errReadable = errors.New("unsafe deletion is not allowed because the object is decodable from storage")
+
 var errChanged = fmt.Errorf("changed meanwhile")
 
 // named gives the store's not-found its object.
@@ -204,6 +236,9 @@ func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (
 		old, err := d.kind.view(ctx, cur)
 		if err != nil {
 			return nil, err
+		}
+		if ignore := o.IgnoreStoreReadErrorWithClusterBreakingPotential; ignore != nil && *ignore {
+			return nil, apierrors.NewConflict(d.resource(), d.name, errReadable)
 		}
 		if err := d.preconditions(old, o.Preconditions); err != nil {
 			return nil, err
@@ -231,17 +266,20 @@ func (d *remover) preconditions(old api.Object, p *metav1.Preconditions) error {
 	if p == nil {
 		return nil
 	}
-	conflict := func(what string, want, have any) error {
-		return apierrors.NewConflict(d.resource(), d.name, fmt.Errorf("Precondition failed: %s in precondition: %v, %s in object meta: %v", what, want, what, have)) //nolint:staticcheck // the text clients know
+	conflict := func(what string, want, have any, why string) error {
+		return apierrors.NewConflict(schema.GroupResource{Group: d.kind.Group, Resource: d.kind.GroupVersionKind.Kind}, d.name,
+			fmt.Errorf("the %s in the precondition (%v) does not match the %s in record (%v). The object might have been %s", what, want, what, have, why))
 	}
 	if p.UID != nil && *p.UID != old.GetUID() {
-		return conflict("UID", *p.UID, old.GetUID())
+		return conflict("UID", *p.UID, old.GetUID(), "deleted and then recreated")
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != old.GetResourceVersion() {
-		return conflict("ResourceVersion", *p.ResourceVersion, old.GetResourceVersion())
+		return conflict("ResourceVersion", *p.ResourceVersion, old.GetResourceVersion(), "modified")
 	}
 	return nil
 }
+
+var namespaces = schema.GroupResource{Resource: "namespaces"}
 
 // decide edits obj as the deletion does: whether anything changed, and whether the object
 // goes at once. Pure.
@@ -269,7 +307,9 @@ func (d *remover) decide(obj api.Object, o *metav1.DeleteOptions) (changed, gone
 	}
 	at := metav1.NewTime(d.s.cfg.Now().Add(time.Duration(grace) * time.Second)).Rfc3339Copy()
 	obj.SetDeletionTimestamp(&at)
-	obj.SetDeletionGracePeriodSeconds(&grace)
+	if obj.SetDeletionGracePeriodSeconds(&grace); d.resource() == namespaces {
+		obj.SetDeletionGracePeriodSeconds(nil) // they take the time that their content takes
+	}
 	if obj.GetGeneration() > 0 {
 		obj.SetGeneration(obj.GetGeneration() + 1)
 	}

@@ -24,13 +24,13 @@ func (r *request) update() error {
 		return err
 	}
 	if sent.GetName() == "" {
-		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", r.name))
+		return nameless(r.name)
 	}
 	if sent.GetName() != r.name {
 		return wrongName(sent.GetName(), r.name)
 	}
 	if ns := sent.GetNamespace(); r.kind.Namespaced && ns != "" && ns != r.namespace {
-		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the object (%s) does not match the namespace on the request (%s)", ns, r.namespace))
+		return errOtherNamespace
 	}
 	edit := func(api.Object) (api.Object, error) { return sent.DeepCopyObject().(api.Object), nil }
 	item, obj, err := r.edit(edit, o, nil)
@@ -104,7 +104,7 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 	if err != nil || o.dryRun {
 		return nil, dry, err
 	}
-	if gone { // clients expect what they made of it
+	if gone {
 		return nil, last, r.remove(ctx, item)
 	}
 	return item, nil, nil
@@ -178,7 +178,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 		return nil, err
 	}
 	if errs := r.validateChange(obj, old); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), errs)
+		return nil, apierrors.NewInvalid(k.GroupKind(), obj.GetName(), once(errs))
 	}
 	if err := r.s.cfg.Admission.Validate(ctx, a); err != nil {
 		return nil, err
@@ -193,14 +193,14 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 
 // checkPreconditions compares what the client believes with what is stored.
 func (r *request) checkPreconditions(old, obj api.Object) error {
-	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() && r.verb == "update" { // in a patch it is a field that cannot change
+	if uid := obj.GetUID(); r.verb == "update" && uid != "" && uid != old.GetUID() {
 		return apierrors.NewConflict(r.groupResource(), r.name,
 			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())) //nolint:staticcheck // the text clients know
 	}
 	version := obj.GetResourceVersion()
 	if version == "" || version == "0" {
 		if !r.kind.UnconditionalUpdate && r.verb == "update" {
-			return apierrors.NewInvalid(schema.GroupKind{Group: r.kind.Group, Kind: r.kind.Resource.Resource}, r.name, field.ErrorList{
+			return apierrors.NewInvalid(schema.GroupKind{Group: r.gv.Group, Kind: r.resource}, r.name, field.ErrorList{
 				field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update"),
 			})
 		}

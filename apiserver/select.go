@@ -41,7 +41,7 @@ func (r *request) selected() (*selection, error) {
 	}
 	if r.name != "" { // a watch of one object, by its path
 		if name, ok := s.fields.RequiresExactMatch("metadata.name"); ok && name != r.name {
-			return nil, apierrors.NewBadRequest("field metadata.name does not match the requested name")
+			return nil, apierrors.NewBadRequest("fieldSelector metadata.name doesn't match requested name")
 		}
 		s.name = r.name
 	}
@@ -61,6 +61,9 @@ func (r *request) selected() (*selection, error) {
 func (r *request) unknownField(name string) error {
 	for known := range r.kind.Fields {
 		if known != "metadata.name" && known != "metadata.namespace" {
+			if r.kind.Group == "batch" {
+				return apierrors.NewBadRequest(fmt.Sprintf("field label %q not supported for %s", name, r.kind.GroupVersionKind.Kind))
+			}
 			return apierrors.NewBadRequest("field label not supported: " + name)
 		}
 	}
@@ -131,7 +134,11 @@ func (r *request) revisionAsked() (int64, error) {
 	default:
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil || n < 0 {
-			return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q", v))
+			_, err := strconv.ParseUint(v, 10, 64)
+			if err == nil {
+				err = strconv.ErrRange
+			}
+			return 0, apierrors.NewBadRequest("invalid resource version: " + field.Invalid(field.NewPath("resourceVersion"), v, err.Error()).Error())
 		}
 		return n, nil
 	}
@@ -139,6 +146,9 @@ func (r *request) revisionAsked() (int64, error) {
 
 // checkListOptions refuses combinations that have no meaning, as documented.
 func (r *request) checkListOptions() error {
+	if err := metav1.Convert_url_Values_To_v1_ListOptions(&r.query, &metav1.ListOptions{}, nil); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
 	errs := listOptionErrors(r.query, r.verb == "watch")
 	if len(errs) == 0 {
 		return nil

@@ -45,7 +45,6 @@ var Namespaces = api.Define(api.Resource[*corev1.Namespace]{
 		Validate: func(ns, _ *corev1.Namespace) field.ErrorList { return finalizerNames(ns, true) },
 	}},
 	Fields: map[string]func(*corev1.Namespace) string{
-		"name":         func(ns *corev1.Namespace) string { return ns.Name },
 		"status.phase": func(ns *corev1.Namespace) string { return string(ns.Status.Phase) },
 	},
 	Columns: []api.Column[*corev1.Namespace]{

@@ -22,7 +22,7 @@ func (p *Proxy) serviceProxyLocation(r *http.Request, req Request) (target, erro
 	}
 	obj, ok := p.reader.Get(svcResource, req.Namespace, name)
 	if !ok {
-		return target{}, apierrors.NewNotFound(svcResource, name)
+		return target{}, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
 	}
 	portName, err := servicePort(obj.(*corev1.Service), port)
 	if err != nil {
