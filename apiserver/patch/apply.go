@@ -2,7 +2,6 @@ package patch
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -39,8 +38,8 @@ func (f *Fields) Apply(live api.Object, body []byte, manager, subresource string
 		if _, ok := err.(apierrors.APIStatus); ok {
 			return nil, err
 		}
-		// What is left are configurations that break the schema: clients know them as a 500 without a reason.
-		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: err.Error()}}
+		// What is left are configurations that break the schema.
+		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	done := obj.(api.Object)
 	done.GetObjectKind().SetGroupVersionKind(f.kind.GroupVersionKind)

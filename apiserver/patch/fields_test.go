@@ -123,7 +123,7 @@ func TestApply(t *testing.T) {
 		fails(t, err, 400, text)
 	}
 	_, err = f.Apply(live, []byte(head+"nope: 1"), "x", "", false)
-	fails(t, err, 500, ".nope: field not declared in schema") // as Kubernetes has it
+	fails(t, err, 400, ".nope: field not declared in schema")
 }
 
 func TestStatusIsOwnedByItsPath(t *testing.T) {
