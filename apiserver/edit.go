@@ -89,8 +89,8 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 			}
 		}
 		if o.dryRun {
-			dry = obj
-			return nil, nil
+			dry, err = r.asStored(ctx, obj)
+			return nil, err
 		}
 		if gone = r.finished(obj); gone {
 			last = obj

@@ -206,7 +206,8 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	}
 	if o.dryRun {
 		undo()
-		return nil, obj, nil
+		obj, err = r.asStored(ctx, obj)
+		return nil, obj, err
 	}
 	return r.commitNew(ctx, obj, undo)
 }
@@ -224,6 +225,18 @@ func (r *request) reserve(ctx context.Context, obj api.Object, dryRun bool) (und
 		return func() {}, nil
 	}
 	return k.Reserve(ctx, r.s.env, obj, nil)
+}
+
+// asStored is an object as it would be read again: what the stored version cannot say is lost.
+func (r *request) asStored(ctx context.Context, obj api.Object) (api.Object, error) {
+	if r.kind.Custom == nil {
+		return obj, nil
+	}
+	stored, err := r.kind.toStored(ctx, obj)
+	if err != nil {
+		return nil, err
+	}
+	return r.kind.viewObject(ctx, stored)
 }
 
 // commitNew stores an object; undo gives back what it reserved.
