@@ -24,7 +24,7 @@ func (r *request) update() error {
 		return err
 	}
 	if sent.GetName() == "" {
-		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", r.name))
+		return nameless(r.name)
 	}
 	if sent.GetName() != r.name {
 		return wrongName(sent.GetName(), r.name)
@@ -89,8 +89,8 @@ func (r *request) edit(edit editor, o writeOptions, finish func(old, obj api.Obj
 			}
 		}
 		if o.dryRun {
-			dry = obj
-			return nil, nil
+			dry, err = r.asStored(ctx, obj)
+			return nil, err
 		}
 		if gone = r.finished(obj); gone {
 			last = obj

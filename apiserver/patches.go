@@ -6,10 +6,10 @@ import (
 	"mime"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -98,8 +98,10 @@ func (r *request) unsupportedPatch() error {
 		}
 		names = append(names, string(t))
 	}
-	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", noResource, "",
-		"the body of the request was in an unknown format - accepted media types include: "+strings.Join(names, ", "), 0, false)
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: "the body of the request was in an unknown format - accepted media types include: " + strings.Join(names, ", "),
+	}}
 }
 
 // apply is server-side apply: it creates what is not there.
@@ -112,13 +114,7 @@ func (r *request) apply(raw []byte, o writeOptions) error {
 	for _, w := range warnings {
 		r.warn(w)
 	}
-	force := false
-	if v := r.query.Get("force"); v != "" {
-		var err error
-		if force, err = strconv.ParseBool(v); err != nil {
-			return apierrors.NewBadRequest(fmt.Sprintf("force: Invalid value: %q: must be true or false", v))
-		}
-	}
+	force := r.on("force")
 	f, err := r.kind.managed(r.s.cfg.Scheme)
 	if err != nil {
 		return err
@@ -143,9 +139,14 @@ func (r *request) applyNew(f *patch.Fields, raw []byte, manager string, force bo
 	if err != nil {
 		return nil, nil, err
 	}
-	if obj.GetName() != r.name {
+	switch obj.GetName() {
+	case r.name:
+	case "":
+		return nil, nil, nameless(r.name)
+	default:
 		return nil, nil, wrongName(obj.GetName(), r.name)
 	}
+	obj.SetResourceVersion("")
 	if obj.GetUID() != "" {
 		return nil, nil, apierrors.NewConflict(r.groupResource(), r.name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", obj.GetUID()))
 	}

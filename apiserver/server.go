@@ -76,15 +76,16 @@ type Config struct {
 
 // Server serves the API; safe for concurrent use.
 type Server struct {
-	cfg      Config
-	log      *slog.Logger
-	env      *api.Env
-	table    atomic.Pointer[table]
-	fairness *fairness.Fairness
-	metrics  *metrics.Registry
-	frames   frames
-	closing  context.Context // ends when the server goes away: watches end
-	close    context.CancelFunc
+	cfg       Config
+	log       *slog.Logger
+	env       *api.Env
+	table     atomic.Pointer[table]
+	fairness  *fairness.Fairness
+	metrics   *metrics.Registry
+	frames    frames
+	closing   context.Context // ends when the server goes away: watches end
+	close     context.CancelFunc
+	disguised disguises
 }
 
 // table is one state of the catalog with what requests need at hand.

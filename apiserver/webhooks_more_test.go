@@ -24,7 +24,7 @@ func TestWebhookChangesAndDefaultsFollow(t *testing.T) {
 	pods := h.typed("root").CoreV1().Pods("default")
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "x"}}}}
 	_, err := pods.Create(t.Context(), pod, metav1.CreateOptions{})
-	wantError(t, err, `Internal error occurred: failed calling webhook "add.example.com": failed to call webhook: Post "https://hook.default.svc:443/add?timeout=10s": `, `services "hook" not found`)
+	wantError(t, err, `Internal error occurred: failed calling webhook "add.example.com": failed to call webhook: Post "https://hook.default.svc:443/add?timeout=10s": `, `service "hook" not found`)
 	h.behind = true
 	made, err := pods.Create(t.Context(), pod, metav1.CreateOptions{})
 	if err != nil {

@@ -209,7 +209,8 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	}
 	if o.dryRun {
 		undo()
-		return nil, obj, nil
+		obj, err = r.asStored(ctx, obj)
+		return nil, obj, err
 	}
 	return r.commitNew(ctx, obj, undo)
 }
@@ -227,6 +228,18 @@ func (r *request) reserve(ctx context.Context, obj api.Object, dryRun bool) (und
 		return func() {}, nil
 	}
 	return k.Reserve(ctx, r.s.env, obj, nil)
+}
+
+// asStored is an object as it would be read again: what the stored version cannot say is lost.
+func (r *request) asStored(ctx context.Context, obj api.Object) (api.Object, error) {
+	if r.kind.Custom == nil {
+		return obj, nil
+	}
+	stored, err := r.kind.toStored(ctx, obj)
+	if err != nil {
+		return nil, err
+	}
+	return r.kind.viewObject(ctx, stored)
 }
 
 // commitNew stores an object; undo gives back what it reserved.
@@ -290,6 +303,10 @@ func (r *request) checkNamespace(obj api.Object) error {
 		return errOtherNamespace
 	}
 	return nil
+}
+
+func nameless(url string) error {
+	return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", url))
 }
 
 // versionOfNew refuses a version of what is not there yet, with the code that clients know.

@@ -2,9 +2,13 @@ package core
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -55,9 +59,28 @@ func issueToken(_ context.Context, env *api.Env, call api.Call, object runtime.O
 	}
 	out := req.DeepCopy()
 	out.Name, out.Namespace = call.Name, call.Namespace
-	out.CreationTimestamp = metav1.Now()
+	out.UID, out.CreationTimestamp = types.UID(uuid.NewString()), metav1.Now()
+	if len(out.Spec.Audiences) == 0 {
+		out.Spec.Audiences = audiences(token)
+	}
 	out.Status = authenticationv1.TokenRequestStatus{Token: token, ExpirationTimestamp: metav1.NewTime(expires)}
 	return out, nil
+}
+
+// audiences are those that a token names, which was just made.
+func audiences(token string) []string {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims struct {
+		Audience []string `json:"aud"`
+	}
+	if err != nil || json.Unmarshal(raw, &claims) != nil {
+		return nil
+	}
+	return claims.Audience
 }
 
 func validateTokenRequest(req *authenticationv1.TokenRequest) field.ErrorList {

@@ -298,13 +298,13 @@ func (a *Aggregator) sync(ctx context.Context, name string) (again bool, err err
 	if !ok || s.Spec.Service == nil || s.DeletionTimestamp != nil {
 		a.drop(name)
 		if ok && s.Spec.Service == nil {
-			return false, a.setCondition(ctx, name, apiregistration.Local())
+			return false, a.setCondition(ctx, s, apiregistration.Local())
 		}
 		return false, nil
 	}
 	b, err := a.backendOf(s)
 	if err != nil {
-		return false, a.setCondition(ctx, name, failed("FailedDiscoveryCheck", err.Error()))
+		return false, a.setCondition(ctx, s, failed("FailedDiscoveryCheck", err.Error()))
 	}
 	if !b.isShown() {
 		a.publish() // a check takes its time
@@ -316,7 +316,7 @@ func (a *Aggregator) sync(ctx context.Context, name string) (again bool, err err
 	if b.learn(found) {
 		a.publish()
 	}
-	if err := a.setCondition(ctx, name, found.condition); err != nil {
+	if err := a.setCondition(ctx, s, found.condition); err != nil {
 		return false, err
 	}
 	if found.condition.Status != apiregistrationv1.ConditionTrue {

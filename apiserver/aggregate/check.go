@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -200,22 +201,21 @@ func (b *backend) describe(ctx context.Context) ([]byte, error) {
 	return b.get(ctx, schemaUser, "/openapi/v2", maxSchemas)
 }
 
-// setCondition writes the condition when it says something new.
-func (a *Aggregator) setCondition(ctx context.Context, name string, c apiregistrationv1.APIServiceCondition) error {
+// setCondition writes the condition when it says something new of the APIService that was looked at.
+func (a *Aggregator) setCondition(ctx context.Context, seen *apiregistrationv1.APIService, c apiregistrationv1.APIServiceCondition) error {
+	name := seen.Name
 	same := func(s *apiregistrationv1.APIService) bool {
 		old := apiregistration.Condition(s, c.Type)
 		return old != nil && old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message
 	}
-	if obj, _ := a.reader.Get(apiServices, "", name); obj == nil {
-		return nil
-	} else if s, ok := obj.(*apiregistrationv1.APIService); ok && same(s) {
+	if same(seen) {
 		return nil
 	}
 	c.LastTransitionTime = metav1.NewTime(a.cfg.Now())
 	_, err := a.stored.Update(ctx, "", name, func(cur *store.Item) (api.Object, error) {
 		s, ok := cur.Object().(*apiregistrationv1.APIService)
-		if !ok || same(s) {
-			return nil, nil
+		if !ok || s.UID != seen.UID || !reflect.DeepEqual(s.Spec, seen.Spec) || same(s) {
+			return nil, nil // another one by now: it is looked at when it is seen
 		}
 		s = s.DeepCopy()
 		apiregistration.SetCondition(s, c)

@@ -29,6 +29,7 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := r.Clone(r.Context())
+	out.URL = b.url(r.URL)
 	access.DropIdentity(out.Header)
 	if id := w.Header().Get(auditHeader); id != "" {
 		out.Header.Set(auditHeader, id)
@@ -38,7 +39,7 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		out.Header.Set("Connection", "Upgrade")
 		speakFor(out, user)
 	}
-	h := proxy.NewUpgradeAwareHandler(b.url(r.URL), speaker{b.transport, user}, false, false, responder{b})
+	h := proxy.NewUpgradeAwareHandler(out.URL, speaker{b.transport, user}, true, false, responder{b})
 	h.UseLocationHost = true
 	h.RejectForwardingRedirects = true
 	h.ServeHTTP(w, out)
@@ -59,11 +60,12 @@ func (a *Aggregator) suspect(name string) {
 // auditHeader ties the logs of both servers together.
 const auditHeader = "Audit-Id"
 
-// url is where a request goes: the same path, on the service's name.
+// url is where a request goes: the same path, on the service's name; path and query as they were
+// understood here, so that nobody is let through to what the backend reads otherwise.
 func (b *backend) url(asked *url.URL) *url.URL {
 	return &url.URL{
 		Scheme: "https", Host: net.JoinHostPort(b.reference.host(), strconv.Itoa(int(b.reference.port))),
-		Path: asked.Path, RawPath: asked.RawPath, RawQuery: asked.RawQuery,
+		Path: asked.Path, RawQuery: asked.Query().Encode(),
 	}
 }
 

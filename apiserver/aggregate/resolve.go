@@ -41,8 +41,7 @@ type missing struct{ reason, message string }
 
 func (m *missing) Error() string { return m.message }
 
-// resolve finds the addresses (host:port) of a service's ready endpoints, or the one of the
-// service itself where it has none that are known.
+// resolve finds the addresses (host:port) of a service's ready endpoints.
 func resolve(reader api.Reader, r reference) ([]string, *missing) {
 	obj, _ := reader.Get(services, r.namespace, r.name)
 	s, ok := obj.(*corev1.Service)
@@ -66,8 +65,6 @@ func resolve(reader api.Reader, r reference) ([]string, *missing) {
 	switch {
 	case len(ready) > 0:
 		return ready, nil
-	case len(s.Spec.Selector) == 0 && !any && s.Spec.ClusterIP != "" && s.Spec.ClusterIP != corev1.ClusterIPNone:
-		return []string{net.JoinHostPort(s.Spec.ClusterIP, strconv.Itoa(int(r.port)))}, nil
 	case !any:
 		return nil, &missing{"EndpointsNotFound", fmt.Sprintf("cannot find endpointslices for %s", r)}
 	}

@@ -376,7 +376,7 @@ func texts(errs []error) []string {
 	seen := make(map[string]bool, len(errs))
 	var out []string
 	for _, err := range errs {
-		for line := range strings.Lines(strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:\n")) {
+		for line := range strings.Lines(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: unmarshal errors:\n")) {
 			text := strings.Join(strings.Fields(line), " ")
 			if !seen[text] {
 				seen[text] = true

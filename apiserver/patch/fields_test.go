@@ -115,7 +115,7 @@ func TestApply(t *testing.T) {
 		t.Errorf("dropped: %v, %v", d, err)
 	}
 	for body, text := range map[string]string{
-		"a: [": "error decoding YAML", "{}": "invalid object type: /, Kind=",
+		"a: [": "error encoding patch", "{}": "invalid object type: /, Kind=",
 		"apiVersion: v1\nkind: Pod":                                        "invalid object type: /v1, Kind=Pod",
 		"apiVersion: v1\nkind: ConfigMap\nmetadata: {managedFields: [{}]}": "metadata.managedFields must be nil",
 	} {
@@ -123,7 +123,7 @@ func TestApply(t *testing.T) {
 		fails(t, err, 400, text)
 	}
 	_, err = f.Apply(live, []byte(head+"nope: 1"), "x", "", false)
-	fails(t, err, 500, ".nope: field not declared in schema") // as Kubernetes has it
+	fails(t, err, 400, ".nope: field not declared in schema")
 }
 
 func TestStatusIsOwnedByItsPath(t *testing.T) {

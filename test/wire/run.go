@@ -190,7 +190,7 @@ func (r *Run) read(s *Step, w *watch) (*Answer, error) {
 	a := &Answer{}
 	for {
 		wait := quiet
-		if s.Want != nil {
+		if s.Want != nil && s.Differs == "" {
 			wait = patience
 			if len(a.Events) >= len(s.Want.Events) && !s.Want.End {
 				wait = glance

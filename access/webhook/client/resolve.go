@@ -15,7 +15,7 @@ import (
 var services = schema.GroupResource{Resource: "services"}
 
 // Resolve gives an address, host:port, at which a service answers on its port now: one of
-// its ready endpoints, or the cluster address of one that selects no pods and has no endpoints of its own.
+// its ready endpoints.
 func (c *Clients) Resolve(namespace, name string, port int32) (string, error) {
 	all, err := c.addresses(service{namespace, name, port})
 	if err != nil {
@@ -40,12 +40,8 @@ func (c *Clients) addresses(s service) ([]string, error) {
 		if p.Port != s.port || p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {
 			continue
 		}
-		ready, known := endpoints.Ready(c.reader, s.namespace, s.name, p.Name)
-		if len(ready) > 0 {
+		if ready, _ := endpoints.Ready(c.reader, s.namespace, s.name, p.Name); len(ready) > 0 {
 			return ready, nil
-		}
-		if ip := svc.Spec.ClusterIP; len(svc.Spec.Selector) == 0 && !known && ip != "" && ip != corev1.ClusterIPNone {
-			return []string{net.JoinHostPort(ip, number)}, nil
 		}
 		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", s.name))
 	}

@@ -23,7 +23,7 @@ func structural(p *Props, at level, path *field.Path) (errs field.ErrorList) {
 	if p == nil {
 		return nil
 	}
-	if p.Type == "array" && (p.Items == nil || p.Items.Schema == nil) {
+	if p.Type == "array" && (p.Items == nil || p.Items.Schema == nil && len(p.Items.JSONSchemas) == 0) {
 		errs = append(errs, field.Required(path.Child("items"), "must be specified"))
 	}
 	if p.Items != nil {

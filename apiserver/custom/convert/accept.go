@@ -21,10 +21,10 @@ func accept(sent *unstructured.Unstructured, answer runtime.RawExtension, to sch
 		return nil, err
 	}
 	if gv := got.GroupVersionKind().GroupVersion(); gv != to {
-		return nil, fmt.Errorf("invalid groupVersion (expected %v, received %v)", to, gv)
+		return nil, fault{"type", fmt.Errorf("invalid groupVersion (expected %v, received %v)", to, gv)}
 	}
 	if got.GetKind() != sent.GetKind() {
-		return nil, fmt.Errorf("invalid kind (expected %v, received %v)", sent.GetKind(), got.GetKind())
+		return nil, fault{"type", fmt.Errorf("invalid kind (expected %v, received %v)", sent.GetKind(), got.GetKind())}
 	}
 	for _, same := range []struct{ what, want, got string }{
 		{"name", sent.GetName(), got.GetName()},
@@ -35,7 +35,33 @@ func accept(sent *unstructured.Unstructured, answer runtime.RawExtension, to sch
 			return nil, fmt.Errorf("must have the same %s: %v != %v", same.what, same.want, same.got)
 		}
 	}
-	return got, restore(sent, got)
+	if err := restore(sent, got); err != nil {
+		return nil, fault{"metadata", err}
+	}
+	return got, nil
+}
+
+// fault is what is wrong with an object of an answer; part is "type", "metadata" or "".
+type fault struct {
+	part string
+	error
+}
+
+// placed says where in an answer a fault is, in the words that are known for one object and for many.
+func placed(err error, index, count int) error {
+	var f fault
+	_ = errors.As(err, &f) // none: part is ""
+	switch {
+	case count > 1 && f.part == "metadata":
+		return fmt.Errorf("invalid metadata in object at index %d: %w", index, err)
+	case count > 1:
+		return fmt.Errorf("invalid converted object at index %d: %w", index, err)
+	case f.part == "metadata":
+		return fmt.Errorf("invalid metadata: %w", err)
+	case f.part == "type":
+		return fmt.Errorf("invalid object at index 0: %w", err)
+	}
+	return fmt.Errorf("invalid object: %w", err)
 }
 
 // restore puts the metadata back, but for labels and annotations.

@@ -21,11 +21,13 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiextensionsv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -135,7 +137,7 @@ func (w *Webhook) Convert(ctx context.Context, objects []*unstructured.Unstructu
 		}
 		for n, i := range part {
 			if out[i], err = accept(sent[n], answers[n], to); err != nil {
-				return nil, fmt.Errorf("conversion webhook for %v returned invalid converted object at index %v: %w", kind, n, err)
+				return nil, fmt.Errorf("conversion webhook for %v returned %w", kind, placed(err, n, len(objects)))
 			}
 		}
 	}
@@ -182,6 +184,7 @@ func (w *Webhook) post(ctx context.Context, body []byte) ([]byte, error) {
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "application/json, */*")
+	request.Header.Set("User-Agent", "kube-apiserver-admission") // as Kubernetes names itself to all webhooks
 	response, err := w.client.Do(request)
 	if err != nil {
 		return nil, err
@@ -194,11 +197,9 @@ func (w *Webhook) post(ctx context.Context, body []byte) ([]byte, error) {
 	case len(raw) > maxResponse:
 		return nil, fmt.Errorf("the response has more than %d bytes", maxResponse)
 	case response.StatusCode < 200 || response.StatusCode > 299:
-		text := bytes.TrimSpace(raw[:min(len(raw), 1024)])
-		if len(text) == 0 {
-			return nil, errors.New("the server responded with " + response.Status)
-		}
-		return nil, errors.New(string(text))
+		text := strings.TrimSpace(string(raw[:min(len(raw), 1024)]))
+		// Its text alone: the code is not the one that the client of this server is to get.
+		return nil, errors.New(apierrors.NewGenericServerResponse(response.StatusCode, http.MethodPost, schema.GroupResource{}, "", text, 0, true).Error())
 	}
 	return raw, nil
 }
