@@ -163,6 +163,9 @@ func (r *request) rescale() error {
 				field.Invalid(field.NewPath("spec", "replicas"), scale.Spec.Replicas, "must be greater than or equal to 0"),
 			})
 		}
+		if uid := scale.UID; uid != "" && uid != old.GetUID() {
+			return nil, apierrors.NewConflict(r.groupResource(), r.name, api.OtherUID(r.kind.Prefix, old, uid))
+		}
 		if v := scale.ResourceVersion; v != "" && v != old.GetResourceVersion() {
 			return nil, apierrors.NewConflict(r.groupResource(), r.name, errModified)
 		}
