@@ -46,23 +46,26 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := r2.identify(); err != nil {
 		s.log.Debug("unauthenticated", "path", r.URL.Path, "err", err)
-		w.Header().Set("WWW-Authenticate", `Basic realm="kubernetes-master"`)
 		r2.closeStrangers()
 		r2.auditStranger(received)
 		r2.fail(apierrors.NewUnauthorized("Unauthorized"))
 		return
 	}
-	err := r2.route()
+	badName := r2.route()
 	r2.remote = r2.delegate()
 	r2.audit(received)
-	if err != nil {
-		r2.fail(err)
-		return
-	}
 	if err := r2.impersonate(); err != nil {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		r2.fail(err)
 		return
 	}
+	r2.asked = r2.attributes()
+	if err := r2.admit(); err != nil {
+		s.metrics.Of(r2.counted()).Terminated(http.StatusTooManyRequests)
+		r2.fail(err)
+		return
+	}
+	defer r2.place.Leave()
 	if err := r2.authorize(); err != nil {
 		if r2.user.Name == access.Anonymous {
 			r2.closeStrangers()
@@ -71,12 +74,10 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		r2.fail(err)
 		return
 	}
-	if err := r2.admit(); err != nil {
-		s.metrics.Of(r2.counted()).Terminated(http.StatusTooManyRequests)
-		r2.fail(err)
+	if badName != nil {
+		r2.fail(badName)
 		return
 	}
-	defer r2.place.Leave()
 	defer r2.begin()()
 	if !r2.long() {
 		ctx, cancel := context.WithTimeout(r2.r.Context(), s.cfg.RequestTimeout)
@@ -133,7 +134,10 @@ func (r *request) impersonate() error {
 	extra := impersonatedExtra(h)
 	if name == "" {
 		if len(groups) > 0 || len(extra) > 0 || uid != "" {
-			return apierrors.NewBadRequest("requested without impersonating a user")
+			if len(extra) == 0 {
+				extra = nil
+			}
+			return apierrors.NewBadRequest(fmt.Sprintf("requested &user.DefaultInfo{Name:\"\", UID:%q, Groups:%#v, Extra:%#v} without impersonating a user name", uid, groups, extra))
 		}
 		return nil
 	}
@@ -208,8 +212,7 @@ func withEveryone(user string, groups []string) []string {
 }
 
 func (r *request) authorize() error {
-	a := r.attributes()
-	r.asked = a
+	a := r.asked
 	d, reason := r.s.cfg.Authorizer.Authorize(r.r.Context(), a)
 	r.auditDecision(d, reason)
 	if d == access.Allow {

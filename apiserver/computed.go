@@ -23,6 +23,9 @@ func (r *request) computed() error {
 	case "list":
 		return r.computedList()
 	}
+	if r.verb == "watch" {
+		return apierrors.NewMethodNotSupported(r.groupResource(), r.verb)
+	}
 	return r.notAllowed()
 }
 

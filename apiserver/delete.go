@@ -2,6 +2,8 @@ package apiserver
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/apis/api"
+	"github.com/proa-dev/proa/apiserver/patch"
 	"github.com/proa-dev/proa/store"
 )
 
@@ -41,24 +44,33 @@ func (r *request) deleteOptions() (*metav1.DeleteOptions, error) {
 
 // decodeDelete reads options of a delete; clients of a group say they are of that group.
 func (r *request) decodeDelete(raw []byte, o *metav1.DeleteOptions) error {
-	var first error
 	for _, gv := range []schema.GroupVersion{{Version: "v1"}, r.gv, {Group: "meta.k8s.io", Version: "v1"}} {
 		err := r.decode(gv.WithKind("DeleteOptions"), o, raw, metav1.FieldValidationIgnore)
 		if err == nil {
 			return nil
 		}
-		if first == nil {
-			first = err
+		if apierrors.IsUnsupportedMediaType(err) {
+			return err
 		}
 	}
-	return first
+	stated, err := patch.StatedKind(raw)
+	if err == nil && stated.Kind != "" && stated.Kind != "DeleteOptions" {
+		err = fmt.Errorf("no kind %q is registered for version %q in scheme %q", stated.Kind, stated.APIVersion, patch.SchemeName)
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, o)
+	}
+	if err == nil {
+		err = fmt.Errorf("no kind %q is registered for version %q in scheme %q", "DeleteOptions", stated.APIVersion, patch.SchemeName)
+	}
+	return apierrors.NewBadRequest(err.Error())
 }
 
 func (r *request) deleteQuery(o *metav1.DeleteOptions) error {
 	if v := r.query.Get("gracePeriodSeconds"); v != "" {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
-			return apierrors.NewBadRequest(fmt.Sprintf("gracePeriodSeconds: Invalid value: %q: must be a number of seconds", v))
+			return apierrors.NewBadRequest(err.Error())
 		}
 		o.GracePeriodSeconds = &n
 	}
@@ -69,6 +81,10 @@ func (r *request) deleteQuery(o *metav1.DeleteOptions) error {
 	if v := r.query.Get("orphanDependents"); v != "" {
 		on := r.on("orphanDependents")
 		o.OrphanDependents = &on //nolint:staticcheck // older clients send it
+	}
+	if r.query.Has("ignoreStoreReadErrorWithClusterBreakingPotential") {
+		on := r.on("ignoreStoreReadErrorWithClusterBreakingPotential")
+		o.IgnoreStoreReadErrorWithClusterBreakingPotential = &on
 	}
 	o.DryRun = r.query["dryRun"]
 	return nil
@@ -138,10 +154,7 @@ func (r *request) deleteCollection() error {
 		}
 	}
 	r.auditPage(p)
-	if r.out.as != "" {
-		r.out = &choice{media: r.out.media}
-	}
-	return r.objectPage(p)
+	return r.answerPage(p)
 }
 
 // warnOrphans tells who deletes without a policy what stays.
@@ -214,6 +227,9 @@ func (d *remover) delete(ctx context.Context, o *metav1.DeleteOptions) (last, ke
 	}
 }
 
+// errReadable refuses to remove by force what can be read and so deleted as everything else.
+var errReadable = errors.New("unsafe deletion is not allowed because the object is decodable from storage")
+
 var errChanged = fmt.Errorf("changed meanwhile")
 
 // named gives the store's not-found its object.
@@ -230,6 +246,9 @@ func (d *remover) mark(ctx context.Context, o *metav1.DeleteOptions, dry bool) (
 		old, err := d.kind.view(ctx, cur)
 		if err != nil {
 			return nil, err
+		}
+		if ignore := o.IgnoreStoreReadErrorWithClusterBreakingPotential; ignore != nil && *ignore {
+			return nil, apierrors.NewConflict(d.resource(), d.name, errReadable)
 		}
 		if err := api.CheckPreconditions(old, d.kind.StoredKind(), o.Preconditions); err != nil {
 			return nil, err

@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strconv"
 
@@ -24,13 +23,13 @@ func (r *request) update() error {
 		return err
 	}
 	if sent.GetName() == "" {
-		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", r.name))
+		return nameless(r.name)
 	}
 	if sent.GetName() != r.name {
 		return wrongName(sent.GetName(), r.name)
 	}
 	if ns := sent.GetNamespace(); r.kind.Namespaced && ns != "" && ns != r.namespace {
-		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the object (%s) does not match the namespace on the request (%s)", ns, r.namespace))
+		return errOtherNamespace
 	}
 	edit := func(api.Object) (api.Object, error) { return sent.DeepCopyObject().(api.Object), nil }
 	item, obj, err := r.edit(edit, o, nil)
@@ -177,7 +176,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 		return nil, err
 	}
 	if errs := r.validateChange(obj, old); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(k.StoredKind(), obj.GetName(), errs)
+		return nil, apierrors.NewInvalid(k.StoredKind(), obj.GetName(), once(errs))
 	}
 	if err := r.s.cfg.Admission.Validate(ctx, a); err != nil {
 		return nil, err
@@ -192,7 +191,7 @@ func (r *request) change(ctx context.Context, old, obj api.Object, o writeOption
 
 // checkPreconditions compares what the client believes with what is stored.
 func (r *request) checkPreconditions(old, obj api.Object) error {
-	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() {
+	if uid := obj.GetUID(); r.verb == "update" && uid != "" && uid != old.GetUID() {
 		return apierrors.NewConflict(r.groupResource(), r.name, api.OtherUID(r.kind.Prefix, old, uid))
 	}
 	version := obj.GetResourceVersion()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -32,8 +33,10 @@ func isNotFound(err error) bool {
 // Names that the server makes: a prefix of at most maxPrefix, then five random characters.
 const maxPrefix = 63 - 5
 
-// wipeMeta clears of a new object what a client cannot set.
+// wipeMeta removes from a new object what only the server sets.
 func wipeMeta(obj api.Object) {
+	obj.SetUID("")
+	obj.SetCreationTimestamp(metav1.Time{})
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetSelfLink("")
@@ -45,7 +48,6 @@ func fillMeta(obj api.Object, now time.Time) {
 	obj.SetUID(types.UID(uuid.NewString()))
 	obj.SetCreationTimestamp(metav1.NewTime(now).Rfc3339Copy())
 	obj.SetResourceVersion("")
-	obj.SetGeneration(0)
 	if prefix := obj.GetGenerateName(); prefix != "" && obj.GetName() == "" {
 		obj.SetName(prefix[:min(len(prefix), maxPrefix)] + utilrand.String(5))
 	}
@@ -54,7 +56,9 @@ func fillMeta(obj api.Object, now time.Time) {
 // carryMeta fills in what a client may leave out of an object that is there, and what it
 // cannot take away; where it differs from old in what is fixed, validation says so.
 func carryMeta(obj, old api.Object) {
-	obj.SetUID(old.GetUID()) // another one was a conflict before
+	if obj.GetUID() == "" {
+		obj.SetUID(old.GetUID())
+	}
 	obj.SetCreationTimestamp(old.GetCreationTimestamp())
 	if old.GetDeletionTimestamp() != nil {
 		obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
@@ -74,15 +78,40 @@ func nameOf(k *api.Kind) apivalidation.ValidateNameFunc {
 
 func validateMeta(k *api.Kind, obj api.Object) field.ErrorList {
 	path := field.NewPath("metadata")
-	errs := apivalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, nameOf(k), path)
-	// A bad prefix is said once, of the prefix, not of the name made from it.
+	return append(apivalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, nameOf(k), path), validateFinalizers(k, obj)...)
+}
+
+// validateFinalizers wants those of a kind that is built in to be standard ones, or to say whose they are.
+func validateFinalizers(k *api.Kind, obj api.Object) (errs field.ErrorList) {
+	if k.Custom != nil {
+		return nil
+	}
+	for i, name := range obj.GetFinalizers() {
+		switch {
+		case strings.Contains(name, "/"), name == metav1.FinalizerOrphanDependents, name == metav1.FinalizerDeleteDependents, name == string(corev1.FinalizerKubernetes):
+		default:
+			errs = append(errs, field.Invalid(field.NewPath("metadata", "finalizers").Index(i), name, "name is neither a standard finalizer name nor is it fully qualified"))
+		}
+	}
 	return errs
+}
+
+// once leaves out what was said before.
+func once(errs field.ErrorList) field.ErrorList {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(errs, func(e *field.Error) bool {
+		text := e.Error()
+		was := seen[text]
+		seen[text] = true
+		return was
+	})
 }
 
 func validateMetaUpdate(k *api.Kind, obj, old api.Object) field.ErrorList {
 	path := field.NewPath("metadata")
 	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, path)
-	return append(errs, apivalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, func(string, bool) []string { return nil }, path)...)
+	errs = append(errs, apivalidation.ValidateObjectMetaAccessor(obj, k.Namespaced, func(string, bool) []string { return nil }, path)...)
+	return append(errs, validateFinalizers(k, obj)...)
 }
 
 // Status and spec are fields of the kinds' structs by these names.

@@ -2,11 +2,12 @@ package apiserver
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/internal/accept"
 )
@@ -33,6 +34,7 @@ type choice struct {
 // offer is what an answer can be.
 type offer struct {
 	watch    bool
+	custom   bool // a custom resource
 	protobuf bool // the kind has that form; metadata alone always has
 	cbor     bool // it is spoken
 }
@@ -47,7 +49,7 @@ func (o offer) choose(header string) (*choice, error) {
 			return c, nil
 		}
 	}
-	return nil, o.notAcceptable()
+	return nil, o.notAcceptable(header)
 }
 
 // meet is how a wish is met, nil if it cannot be.
@@ -100,17 +102,37 @@ func (c *choice) transform(params map[string]string) bool {
 	return true
 }
 
-// notAcceptable refuses to answer in none of the forms that a client takes.
-func (o offer) notAcceptable() error {
+// notAcceptable refuses to answer in none of the forms that a client takes. Which words are used
+// depends on whether it named a type that is spoken at all.
+func (o offer) notAcceptable(header string) error {
+	const streams = typeJSON + ";stream=watch, " + typeProtobuf + ";stream=watch"
 	spoken := []string{typeJSON, typeYAML, typeProtobuf}
-	switch {
-	case o.cbor && o.watch:
-		spoken = append(spoken, typeCBORSequence)
-	case o.cbor:
+	if o.cbor && !o.watch {
 		spoken = append(spoken, typeCBOR)
 	}
-	return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "", schema.GroupResource{}, "",
-		"only the following media types are accepted: "+strings.Join(spoken, ", "), 0, false)
+	known := o.custom || o.cbor
+	for w := range accept.Wishes(header) {
+		known = known || w.Media == "*/*" || slices.Contains(spoken, w.Media)
+	}
+	list := strings.Join(spoken, ", ")
+	switch {
+	case known && o.watch && o.cbor:
+		list = streams + ", " + typeCBORSequence
+	case known && o.watch:
+		list = streams
+	case !known && o.watch:
+		list += ", " + streams
+	}
+	if known {
+		return notAcceptable("only the following media types are accepted: " + list)
+	}
+	return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "", noResource, "", "406: Not Acceptable\n\nAvailable representations: "+list, 0, false)
+}
+
+func notAcceptable(text string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable, Message: text,
+	}}
 }
 
 // contentType names the choice in the answer.

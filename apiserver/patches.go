@@ -1,16 +1,15 @@
 package apiserver
 
 import (
+	"encoding/json"
 	"fmt"
 	"mime"
 	"net/http"
-	"strconv"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/patch"
@@ -39,6 +38,12 @@ func (r *request) patch() error {
 		media = string(types.ApplyYAMLPatchType) // which JSON is too
 	}
 	r.auditPatch(raw)
+	switch types.PatchType(media) {
+	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
+		if !json.Valid(raw) {
+			return apierrors.NewBadRequest("invalid JSON patch")
+		}
+	}
 	var edit editor
 	apply := func(f func(*api.Kind, api.Object, []byte, string) (api.Object, []string, error)) editor {
 		return func(old api.Object) (api.Object, error) {
@@ -64,11 +69,6 @@ func (r *request) patch() error {
 	default:
 		return r.unsupportedPatch()
 	}
-	if r.query.Get("force") != "" {
-		return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "PatchOptions"}, "", field.ErrorList{
-			field.Forbidden(field.NewPath("force"), "may not be specified for non-apply patch"),
-		})
-	}
 	item, obj, err := r.edit(r.named(edit), o, nil)
 	return r.answer(http.StatusOK, item, obj, err)
 }
@@ -86,6 +86,10 @@ func (r *request) named(edit editor) editor {
 
 // unsupportedPatch refuses what is no patch of this kind: without a Go type, none is strategic.
 func (r *request) unsupportedPatch() error {
+	media := r.r.Header.Get("Content-Type")
+	if r.kind.Custom == nil && !slices.Contains(patchTypes, types.PatchType(media)) {
+		return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", noResource, "", "415: Unsupported Media Type", 0, false)
+	}
 	var names []string
 	for _, t := range patchTypes {
 		if t == types.StrategicMergePatchType && r.kind.Custom != nil || t == types.ApplyCBORPatchType && !r.s.cfg.CBOR {
@@ -100,11 +104,6 @@ func (r *request) unsupportedPatch() error {
 // apply is server-side apply: it creates what is not there.
 func (r *request) apply(raw []byte, o writeOptions) error {
 	manager := r.query.Get("fieldManager")
-	if manager == "" {
-		return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "PatchOptions"}, "", field.ErrorList{
-			field.Required(field.NewPath("fieldManager"), "is required for apply patch"),
-		})
-	}
 	warnings, err := patch.Duplicates(raw, o.validation)
 	if err != nil {
 		return err
@@ -112,13 +111,7 @@ func (r *request) apply(raw []byte, o writeOptions) error {
 	for _, w := range warnings {
 		r.warn(w)
 	}
-	force := false
-	if v := r.query.Get("force"); v != "" {
-		var err error
-		if force, err = strconv.ParseBool(v); err != nil {
-			return apierrors.NewBadRequest(fmt.Sprintf("force: Invalid value: %q: must be true or false", v))
-		}
-	}
+	force := r.on("force")
 	f, err := r.kind.managed(r.s.cfg.Scheme)
 	if err != nil {
 		return err
@@ -143,9 +136,14 @@ func (r *request) applyNew(f *patch.Fields, raw []byte, manager string, force bo
 	if err != nil {
 		return nil, nil, err
 	}
-	if obj.GetName() != r.name {
+	switch obj.GetName() {
+	case r.name:
+	case "":
+		return nil, nil, nameless(r.name)
+	default:
 		return nil, nil, wrongName(obj.GetName(), r.name)
 	}
+	obj.SetResourceVersion("")
 	if obj.GetUID() != "" {
 		return nil, nil, apierrors.NewConflict(r.groupResource(), r.name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", obj.GetUID()))
 	}

@@ -49,6 +49,11 @@ func (r *request) list() error {
 		return err
 	}
 	r.auditPage(p)
+	return r.answerPage(p)
+}
+
+// answerPage answers in the form that the client likes.
+func (r *request) answerPage(p *page) error {
 	switch {
 	case r.out.as == "Table":
 		return r.tablePage(p)
@@ -89,10 +94,16 @@ func parsePosition(token string) (position, error) {
 	if err == nil {
 		err = json.Unmarshal(raw, &p)
 	}
-	if err != nil || p.Version != positionVersion || p.Start == "" || strings.Contains(p.Start, "..") {
-		return p, apierrors.NewBadRequest("invalid continue token: continue key is not valid")
+	switch {
+	case err != nil:
+	case p.Version != positionVersion:
+		err = fmt.Errorf("server does not recognize this encoded version %s", p.Version)
+	case p.Start == "" || strings.Contains(p.Start, ".."):
+		err = errors.New("the start is not within the list")
+	default:
+		return p, nil
 	}
-	return p, nil
+	return p, apierrors.NewBadRequest("invalid continue token: continue key is not valid: " + err.Error())
 }
 
 // page selects what the list answers, from one consistent state.
@@ -167,10 +178,10 @@ func (r *request) limit() (int64, error) {
 		return 0, nil
 	}
 	n, err := strconv.ParseInt(v, 10, 64)
-	if err != nil || n < 0 {
-		return 0, apierrors.NewBadRequest(fmt.Sprintf("limit: Invalid value: %q: must be a number that is not negative", v))
+	if err != nil {
+		return 0, apierrors.NewBadRequest(err.Error())
 	}
-	return n, nil
+	return max(n, 0), nil
 }
 
 // snapshot finds the state that a list reads, and after which path it begins.

@@ -38,21 +38,21 @@ func TestRefusals(t *testing.T) {
 		{"post on an object", "POST", maps + "/a", `{}`, nil, 405, "MethodNotAllowed", ""},
 		{"strange method", "PROPFIND", maps, "", nil, 405, "MethodNotAllowed", ""},
 		{"not acceptable", "GET", maps, "", []string{"Accept", "image/png"}, 406, "NotAcceptable",
-			"only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
+			"406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
 		{"a table of what has no metadata", "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", `{}`,
 			[]string{"Accept", "application/json;as=Table;v=v1;g=meta.k8s.io"}, 406, "NotAcceptable", "only the following media types"},
 		{"exists", "POST", maps, `{"metadata":{"name":"a"}}`, nil, 409, "AlreadyExists", `configmaps "a" already exists`},
 		{"large", "POST", maps, `{"metadata":{"name":"l"},"data":{"k":"` + strings.Repeat("x", 4<<20) + `"}}`, nil, 413, "RequestEntityTooLarge", "limit is 3145728"},
 		{"unknown body", "POST", maps, `a=b`, []string{"Content-Type", "text/plain"}, 415, "UnsupportedMediaType",
 			"the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
-		{"unknown patch", "PATCH", maps + "/a", `{}`, asJSON, 415, "UnsupportedMediaType", "the body of the request was in an unknown format"},
+		{"unknown patch", "PATCH", maps + "/a", `{}`, asJSON, 415, "UnsupportedMediaType", "415: Unsupported Media Type"},
 		{"invalid", "POST", maps, `{"metadata":{"name":"A_b"}}`, nil, 422, "Invalid", `ConfigMap "A_b" is invalid: metadata.name: Invalid value: "A_b": a lowercase RFC 1123 subdomain`},
 		{"other kind", "POST", maps, `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"x"}}`, nil, 400, "BadRequest", "Secret"},
-		{"other version", "POST", maps, `{"apiVersion":"v2","kind":"ConfigMap"}`, nil, 400, "BadRequest", "the API version in the data (v2) does not match the expected API version (v1)"},
+		{"other version", "POST", maps, `{"apiVersion":"v2","kind":"ConfigMap"}`, nil, 400, "BadRequest", `no kind "ConfigMap" is registered for version "v2"`},
 		{"no JSON", "POST", maps, `{"metadata":`, nil, 400, "BadRequest", ""},
 		{"deep", "POST", maps, strings.Repeat(`[`, 100_000), nil, 400, "BadRequest", ""},
 		{"other namespace", "POST", maps, `{"metadata":{"name":"x","namespace":"other"}}`, nil, 400, "BadRequest", "the namespace of the provided object does not match the namespace sent on the request"},
-		{"put another namespace", "PUT", maps + "/a", `{"metadata":{"name":"a","namespace":"other"}}`, nil, 400, "BadRequest", "the namespace of the object (other) does not match the namespace on the request (default)"},
+		{"put another namespace", "PUT", maps + "/a", `{"metadata":{"name":"a","namespace":"other"}}`, nil, 400, "BadRequest", "the namespace of the provided object does not match the namespace sent on the request"},
 		{"put another name", "PUT", maps + "/a", `{"metadata":{"name":"b"}}`, nil, 400, "BadRequest", "the name of the object (b) does not match the name on the URL (a)"},
 		{"put no name", "PUT", maps + "/a", `{}`, nil, 400, "BadRequest", "the name of the object (a based on URL) was undeterminable: name must be provided"},
 		{"version on create", "POST", maps, `{"metadata":{"name":"x","resourceVersion":"7"}}`, nil, 500, "", ""},
@@ -60,14 +60,14 @@ func TestRefusals(t *testing.T) {
 		{"label selector", "GET", maps + "?labelSelector=a+b+c", "", nil, 400, "BadRequest", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"},
 		{"field selector", "GET", maps + "?fieldSelector=data.x%3Dy", "", nil, 400, "BadRequest", `"data.x" is not a known field selector: only "metadata.name", "metadata.namespace"`},
 		{"field of a pod", "GET", "/api/v1/pods?fieldSelector=spec.x%3Dy", "", nil, 400, "BadRequest", `field label not supported: spec.x`},
-		{"limit", "GET", maps + "?limit=many", "", nil, 400, "BadRequest", "limit"},
+		{"limit", "GET", maps + "?limit=many", "", nil, 400, "BadRequest", `parsing "many": invalid syntax`},
 		{"continue", "GET", maps + "?continue=abc", "", nil, 400, "BadRequest", "continue key is not valid"},
 		{"match alone", "GET", maps + "?resourceVersionMatch=Exact", "", nil, 422, "Invalid", "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"},
 		{"match unknown", "GET", maps + "?resourceVersionMatch=Foo&resourceVersion=1", "", nil, 422, "Invalid", `resourceVersionMatch: Unsupported value: "Foo": supported values: "Exact", "NotOlderThan", ""`},
 		{"match of 0", "GET", maps + "?resourceVersionMatch=Exact&resourceVersion=0", "", nil, 422, "Invalid", `resourceVersionMatch "exact" is forbidden for resourceVersion "0"`},
 		{"initial events", "GET", maps + "?watch=1&sendInitialEvents=true", "", nil, 422, "Invalid", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"},
 		{"future", "GET", maps + "?resourceVersion=99999999", "", nil, 504, "Timeout", "Too large resource version: 99999999, current: "},
-		{"dry run", "POST", maps + "?dryRun=Some", `{"metadata":{"name":"x"}}`, nil, 422, "Invalid", `dryRun: Unsupported value: "Some"`},
+		{"dry run", "POST", maps + "?dryRun=Some", `{"metadata":{"name":"x"}}`, nil, 422, "Invalid", `dryRun: Unsupported value: ["Some"]`},
 		{"strict", "POST", maps + "?fieldValidation=Strict", `{"metadata":{"name":"x"},"date":{}}`, nil, 400, "BadRequest", `strict decoding error: unknown field "date"`},
 		{"validation", "POST", maps + "?fieldValidation=Foo", `{"metadata":{"name":"x"}}`, nil, 422, "Invalid", "fieldValidation"},
 		{"manager", "POST", maps + "?fieldManager=" + strings.Repeat("m", 129), `{"metadata":{"name":"x"}}`, nil, 422, "Invalid", "fieldManager"},
@@ -111,7 +111,13 @@ func TestCreationStays(t *testing.T) {
 
 func TestNothingThere(t *testing.T) {
 	h := newHouse(t)
-	for _, path := range []string{"/api/v1/nothings", "/apis/none.example/v1/things", "/nothing", maps + "/a/foo", "/api/v1/namespaces/default/nodes", "/api/v1//pods", maps + "/a/status/x"} {
+	for _, path := range []string{"/api/v1/nothings", maps + "/a/foo", "/api/v1/namespaces/default/nodes", "/api/v1//pods", maps + "/a/status/x"} {
+		a := h.do("GET", path, "")
+		if a.code != 404 || !strings.Contains(string(a.body), "the server could not find the requested resource") || a.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %d %q", path, a.code, a.body)
+		}
+	}
+	for _, path := range []string{"/apis/none.example/v1/things", "/nothing", "//api/v1/pods"} {
 		a := h.do("GET", path, "")
 		if a.code != 404 || string(a.body) != "404 page not found\n" || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") {
 			t.Errorf("%s: %d %q", path, a.code, a.body)

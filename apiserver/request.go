@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/access"
@@ -18,6 +19,7 @@ import (
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
+	"github.com/proa-dev/proa/apiserver/patch"
 	"github.com/proa-dev/proa/store"
 )
 
@@ -38,6 +40,7 @@ type request struct {
 	namespace, name string
 	verb            string
 	rest            string // of a proxy: the path after it
+	watching        bool   // by the old form of the path
 	connect         *api.Connect
 	scaled          bool         // the object is changed through its Scale
 	remote          http.Handler // set when another server answers
@@ -58,7 +61,7 @@ type request struct {
 func (r *request) route() error {
 	path := r.r.URL.Path
 	parts := strings.Split(strings.Trim(path, "/"), "/")
-	if slices.Contains(parts[1:], "") && !strings.Contains(path, "/proxy/") {
+	if strings.HasPrefix(path, "//") || slices.Contains(parts[1:], "") && !strings.Contains(path, "/proxy/") {
 		return nil // a path with a hole in it is no resource's
 	}
 	var rest []string
@@ -73,6 +76,7 @@ func (r *request) route() error {
 	if rest[0] == "watch" && len(rest) > 1 && r.now.find(r.gv, "watch") == nil {
 		rest = rest[1:] // the old form of watching a collection
 		r.query.Set("watch", "true")
+		r.watching = true
 	}
 	// A namespace is a prefix of what is in it, and a resource itself; what follows its
 	// name is then a resource or one of its own subresources.
@@ -137,7 +141,7 @@ func (r *request) settle(exists bool) error {
 		if r.name == "" {
 			r.verb = "list"
 		}
-		if r.name == "" && r.on("watch") {
+		if r.watching || r.name == "" && r.on("watch") {
 			r.verb = "watch"
 		}
 	case http.MethodPost:
@@ -218,7 +222,7 @@ func (r *request) dispatch() {
 
 // offer is what this request can be answered with.
 func (r *request) offer() offer {
-	return offer{watch: r.verb == "watch", protobuf: r.kind.hasProtobuf(), cbor: r.s.cfg.CBOR}
+	return offer{custom: r.kind.Custom != nil, watch: r.verb == "watch", protobuf: r.kind.hasProtobuf(), cbor: r.s.cfg.CBOR}
 }
 
 // scopeWrong: a namespaced kind needs a namespace for all but lists, a cluster-scoped one
@@ -236,6 +240,9 @@ func (r *request) scopeWrong() bool {
 // operate performs the verb.
 func (r *request) operate() error {
 	r.warnDeprecated()
+	if err := r.checkForm(); err != nil {
+		return err
+	}
 	if r.r.Method == http.MethodHead || r.kind.Namespaced && r.namespace == "" && r.verb != "list" && r.verb != "watch" {
 		return r.notAllowed()
 	}
@@ -243,11 +250,15 @@ func (r *request) operate() error {
 		return r.computed()
 	}
 	if r.kind.Virtual != nil {
-		if r.verb != "create" || r.name != "" {
+		if r.name != "" {
+			r.notFound()
+			return nil
+		}
+		if r.verb != "create" {
 			return r.notAllowed()
 		}
 		if r.out.as != "" { // it has no metadata, and a table shows objects
-			return r.offer().notAcceptable()
+			return r.offer().notAcceptable(r.r.Header.Get("Accept"))
 		}
 		return r.act(r.kind.Virtual)
 	}
@@ -290,17 +301,38 @@ func (r *request) operate() error {
 	return r.notAllowed()
 }
 
+// checkForm refuses a form of answer that does not go with what is asked for.
+func (r *request) checkForm() error {
+	list := r.verb == "list" || r.verb == "deletecollection"
+	kind := patch.InternalName(r.kind.Group) + "." + r.kind.GroupVersionKind.Kind
+	switch {
+	case r.out.as == "Table":
+		o := &metav1.TableOptions{IncludeObject: metav1.IncludeObjectPolicy(r.query.Get("includeObject"))}
+		if errs := metav1validation.ValidateTableOptions(o); len(errs) > 0 {
+			return apierrors.NewBadRequest("Unable to convert to Table as requested: " + errs.ToAggregate().Error())
+		}
+	case r.out.as == "PartialObjectMetadata" && list:
+		return notAcceptable(fmt.Sprintf("you requested PartialObjectMetadata, but the requested object is a list (*%sList)", kind))
+	case r.out.as == "PartialObjectMetadataList" && !list && r.verb != "watch":
+		return notAcceptable(fmt.Sprintf("you requested PartialObjectMetadataList, but the requested object is not a list (*%s)", kind))
+	}
+	return nil
+}
+
 var noResource schema.GroupResource
 
-// notAllowed refuses a verb that a path has not.
+// notAllowed refuses a verb that a path has not; what is deprecated is not said then.
 func (r *request) notAllowed() error {
+	r.w.Header().Del("Warning")
 	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", noResource, "", "", 0, false)
 }
 
 // notFound answers for a path that names no resource: in the API's own form where there is a
-// group that could have it.
+// group, or another part of the API, that could have it.
 func (r *request) notFound() {
-	if r.gv.Group != "" && !r.now.HasGroup(r.gv.Group) {
+	parts := strings.Split(strings.Trim(r.r.URL.Path, "/"), "/")
+	named := parts[0] == "apis" && len(parts) > 1 && r.now.HasGroup(parts[1])
+	if strings.HasPrefix(r.r.URL.Path, "//") || !named && parts[0] != "api" && parts[0] != "version" {
 		http.NotFound(r.w, r.r)
 		return
 	}
@@ -323,15 +355,19 @@ func (r *request) path() {
 		r.s.fairness.Dump(r.w, r.r)
 	case p == "/metrics/slis":
 		r.slis()
-	case p == "/version" || p == "/version/":
+	case (p == "/version" || p == "/version/") && r.r.Method == http.MethodGet:
 		r.version()
+	case p == "/version" || p == "/version/":
+		r.fail(r.notAllowed())
+	case strings.HasPrefix(p, "/version/"):
+		r.notFound()
 	case p == "/":
 		r.index()
 	case strings.HasPrefix(p, "/openapi/") && r.s.cfg.OpenAPI != nil:
 		r.s.cfg.OpenAPI.ServeHTTP(r.w, r.r)
 	case p == "/api" || p == "/apis" || strings.HasPrefix(p, "/api/") || strings.HasPrefix(p, "/apis/"):
 		if r.s.cfg.Discovery == nil {
-			http.NotFound(r.w, r.r)
+			r.notFound()
 			return
 		}
 		r.s.cfg.Discovery.ServeHTTP(r.w, r.r)

@@ -1,7 +1,6 @@
 package apiserver
 
 import (
-	"fmt"
 	"net/url"
 	"strconv"
 
@@ -41,7 +40,7 @@ func (r *request) selected() (*selection, error) {
 	}
 	if r.name != "" { // a watch of one object, by its path
 		if name, ok := s.fields.RequiresExactMatch("metadata.name"); ok && name != r.name {
-			return nil, apierrors.NewBadRequest("field metadata.name does not match the requested name")
+			return nil, apierrors.NewBadRequest("fieldSelector metadata.name doesn't match requested name")
 		}
 		s.name = r.name
 	}
@@ -121,7 +120,11 @@ func (r *request) revisionAsked() (int64, error) {
 	default:
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil || n < 0 {
-			return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q", v))
+			_, err := strconv.ParseUint(v, 10, 64)
+			if err == nil {
+				err = strconv.ErrRange
+			}
+			return 0, apierrors.NewBadRequest("invalid resource version: " + field.Invalid(field.NewPath("resourceVersion"), v, err.Error()).Error())
 		}
 		return n, nil
 	}
@@ -129,6 +132,9 @@ func (r *request) revisionAsked() (int64, error) {
 
 // checkListOptions refuses combinations that have no meaning, as documented.
 func (r *request) checkListOptions() error {
+	if err := metav1.Convert_url_Values_To_v1_ListOptions(&r.query, &metav1.ListOptions{}, nil); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
 	errs := listOptionErrors(r.query, r.verb == "watch")
 	if len(errs) == 0 {
 		return nil

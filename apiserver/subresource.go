@@ -8,7 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/apis/api"
@@ -124,7 +124,7 @@ func (r *request) scale() error {
 				return err
 			}
 		}
-		return r.respondObject(http.StatusOK, r.scaleOf(obj))
+		return r.respondScale(obj)
 	case "update", "patch":
 		return r.rescale()
 	}
@@ -159,9 +159,7 @@ func (r *request) rescale() error {
 			return nil, err
 		}
 		if scale.Spec.Replicas < 0 {
-			return nil, apierrors.NewInvalid(scaleKind.GroupKind(), r.name, field.ErrorList{
-				field.Invalid(field.NewPath("spec", "replicas"), scale.Spec.Replicas, "must be greater than or equal to 0"),
-			})
+			return nil, negativeScale(r.name, scale.Spec.Replicas)
 		}
 		if uid := scale.UID; uid != "" && uid != old.GetUID() {
 			return nil, apierrors.NewConflict(r.groupResource(), r.name, api.OtherUID(r.kind.Prefix, old, uid))
@@ -176,9 +174,18 @@ func (r *request) rescale() error {
 	if r.verb == "patch" {
 		r.auditPatch(raw)
 	}
+	if types.PatchType(mediaType(r.r)) == types.ApplyYAMLPatchType {
+		return r.applyScale(raw, o)
+	}
 	whole := *r // the write is one of the object itself, owned by the subresource
 	whole.sub, whole.scaled = "", true
-	finish := func(old, obj api.Object) (api.Object, error) { return r.manage(old, obj, o.manager, nil) }
+	finish := func(old, obj api.Object) (api.Object, error) {
+		obj, err := r.manage(old, obj, o.manager, nil)
+		if err == nil {
+			patch.Untime(obj, r.sub)
+		}
+		return obj, err
+	}
 	item, obj, err := whole.edit(edit, o, finish)
 	if err != nil {
 		return err
@@ -188,7 +195,7 @@ func (r *request) rescale() error {
 			return err
 		}
 	}
-	return r.respondObject(http.StatusOK, r.scaleOf(obj))
+	return r.respondScale(obj)
 }
 
 // sentScale is what the client makes of the present scale.

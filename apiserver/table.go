@@ -36,9 +36,8 @@ func (r *request) table(items []*store.Item, columns bool, revision string) (*me
 // than in front.
 func (r *request) newTable(columns bool, rows int) (t *metav1.Table, named bool) {
 	t = &metav1.Table{
-		TypeMeta:          metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/" + r.out.version},
-		ColumnDefinitions: []metav1.TableColumnDefinition{},
-		Rows:              make([]metav1.TableRow, 0, rows),
+		TypeMeta: metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/" + r.out.version},
+		Rows:     make([]metav1.TableRow, 0, rows),
 	}
 	for _, c := range r.kind.Columns {
 		named = named || c.Name == "Name" && r.kind.Custom == nil
@@ -97,9 +96,9 @@ func (r *request) row(obj api.Object, named bool, whole func() ([]byte, error)) 
 		row.Conditions = r.kind.Ended(obj)
 	}
 	var err error
-	switch r.query.Get("includeObject") {
-	case "None":
-	case "Object":
+	switch metav1.IncludeObjectPolicy(r.query.Get("includeObject")) {
+	case metav1.IncludeNone:
+	case metav1.IncludeObject:
 		row.Object.Raw, err = whole()
 	default:
 		row.Object.Raw, err = json.Marshal(partial(obj, r.out.version))

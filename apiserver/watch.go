@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -117,6 +116,12 @@ func (r *request) watchOptions() (store.WatchOptions, error) {
 		return store.WatchOptions{}, err
 	}
 	bookmarks, initial := r.on("allowWatchBookmarks"), r.on("sendInitialEvents")
+	switch {
+	case initial && !bookmarks: // the end of the first state is a bookmark, which this client does not know
+		initial, since = false, store.Latest
+	case r.query.Has("sendInitialEvents") && !initial && since <= 0: // nothing but what comes
+		since = r.s.cfg.Store.Revision()
+	}
 	return store.WatchOptions{
 		Namespace: r.namespace, Name: sel.name, Index: sel.index, Value: sel.value, Filter: r.filter(sel),
 		Since: since, InitialEvents: initial, Bookmarks: bookmarks, Patient: true,
@@ -129,8 +134,11 @@ func (r *request) watchLimit() (time.Duration, error) {
 		return defaultWatch + rand.N(defaultWatch), nil
 	}
 	n, err := strconv.ParseInt(v, 10, 32)
-	if err != nil || n < 0 {
-		return 0, apierrors.NewBadRequest(fmt.Sprintf("timeoutSeconds: Invalid value: %q: must be a number of seconds", v))
+	if err != nil {
+		return 0, apierrors.NewBadRequest(err.Error())
+	}
+	if n <= 0 {
+		return defaultWatch + rand.N(defaultWatch), nil
 	}
 	return time.Duration(n) * time.Second, nil
 }

@@ -122,7 +122,7 @@ func TestWatchTables(t *testing.T) {
 		must[*corev1.ConfigMap](t)(h.typed("root").CoreV1().ConfigMaps("default").Create(t.Context(), configMap(fmt.Sprintf("m%d", i)), metav1.CreateOptions{}))
 	}
 	for as, want := range map[string][]string{
-		"Table":                 {`"columnDefinitions":[{`, `"columnDefinitions":[]`},
+		"Table":                 {`"columnDefinitions":[{`, `"columnDefinitions":null`},
 		"PartialObjectMetadata": {`{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1"`, `"name":"m1"`},
 	} {
 		a := h.do("GET", maps+"?watch=1&timeoutSeconds=1", "", "Accept", "application/json;as="+as+";v=v1;g=meta.k8s.io")

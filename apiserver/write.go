@@ -3,12 +3,15 @@ package apiserver
 import (
 	"context"
 	"fmt"
+	"mime"
 	"net/http"
 	"reflect"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -27,26 +30,25 @@ type writeOptions struct {
 
 func (r *request) writeOptions() (writeOptions, error) {
 	o := writeOptions{manager: r.query.Get("fieldManager"), validation: r.query.Get("fieldValidation")}
+	dryRun := r.query["dryRun"]
+	o.dryRun = len(dryRun) > 0
 	var errs field.ErrorList
-	for _, v := range r.query["dryRun"] {
-		if v != metav1.DryRunAll {
-			errs = append(errs, field.NotSupported(field.NewPath("dryRun"), v, []string{metav1.DryRunAll}))
+	if r.verb == "patch" {
+		p := &metav1.PatchOptions{FieldManager: o.manager, FieldValidation: o.validation, DryRun: dryRun}
+		media, _, _ := mime.ParseMediaType(r.r.Header.Get("Content-Type")) // another one is refused later
+		if r.query.Get("force") != "" {
+			force := r.on("force")
+			p.Force = &force
 		}
-		o.dryRun = true
-	}
-	if len(o.manager) > 128 {
-		errs = append(errs, field.TooLong(field.NewPath("fieldManager"), o.manager, 128))
-	}
-	switch o.validation {
-	case "":
-		o.validation = metav1.FieldValidationWarn
-	case metav1.FieldValidationStrict, metav1.FieldValidationWarn, metav1.FieldValidationIgnore:
-	default:
-		errs = append(errs, field.NotSupported(field.NewPath("fieldValidation"), o.validation,
-			[]string{metav1.FieldValidationIgnore, metav1.FieldValidationStrict, metav1.FieldValidationWarn}))
+		errs = metav1validation.ValidatePatchOptions(p, types.PatchType(media))
+	} else {
+		errs = metav1validation.ValidateCreateOptions(&metav1.CreateOptions{FieldManager: o.manager, FieldValidation: o.validation, DryRun: dryRun})
 	}
 	if len(errs) > 0 {
 		return o, apierrors.NewInvalid(metav1.SchemeGroupVersion.WithKind(optionsKind[r.verb]).GroupKind(), "", errs)
+	}
+	if o.validation == "" {
+		o.validation = metav1.FieldValidationWarn
 	}
 	if o.manager == "" {
 		o.manager = agentManager(r.r.UserAgent())
@@ -160,14 +162,14 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	if err := r.checkNamespace(obj); err != nil {
 		return nil, nil, err
 	}
+	wipeMeta(obj)
 	if r.name != "" && obj.GetName() != r.name {
 		return nil, nil, wrongName(obj.GetName(), r.name)
 	}
 	if v := obj.GetResourceVersion(); v != "" && v != "0" {
-		return nil, nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
+		return nil, nil, versionOfNew
 	}
 	k.Default(obj)
-	wipeMeta(obj)
 	obj, err := r.manage(nil, obj, o.manager, finish)
 	if err != nil {
 		return nil, nil, err
@@ -191,7 +193,7 @@ func (r *request) createOnce(ctx context.Context, obj api.Object, o writeOptions
 	k.PrepareCreate(ctx, obj)
 	errs := append(validateMeta(k.Kind, obj), append(k.ValidateCreate(obj), k.Validate(obj)...)...)
 	if len(errs) > 0 {
-		return nil, nil, apierrors.NewInvalid(k.StoredKind(), obj.GetName(), errs)
+		return nil, nil, apierrors.NewInvalid(k.StoredKind(), obj.GetName(), once(errs))
 	}
 	if err := r.s.cfg.Admission.Validate(ctx, a); err != nil {
 		return nil, nil, err
@@ -277,10 +279,21 @@ func (r *request) checkNamespace(obj api.Object) error {
 		obj.SetNamespace(r.namespace)
 	case r.namespace:
 	default:
-		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+		return errOtherNamespace
 	}
 	return nil
 }
+
+func nameless(url string) error {
+	return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", url))
+}
+
+// versionOfNew refuses a version of what is not there yet, with the code that clients know.
+var versionOfNew = &apierrors.StatusError{ErrStatus: metav1.Status{
+	Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: "resourceVersion should not be set on objects to be created",
+}}
+
+var errOtherNamespace = apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 
 func wrongName(object, url string) error {
 	return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", object, url))

@@ -36,6 +36,7 @@ var Deployments = api.Define(api.Resource[*appsv1.Deployment]{
 	ValidateUpdate: func(obj, old *appsv1.Deployment) field.ErrorList {
 		return immutableSelector(obj.Spec.Selector, old.Spec.Selector)
 	},
+	PrepareStatus:  func(obj, old *appsv1.Deployment) { obj.Labels = old.Labels },
 	ValidateStatus: validateDeploymentStatus,
 	Scale: &api.Scale[*appsv1.Deployment]{
 		Get: func(d *appsv1.Deployment) *autoscalingv1.Scale {

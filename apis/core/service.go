@@ -21,6 +21,7 @@ var Services = api.Define(api.Resource[*corev1.Service]{
 	Prefix:              "services/specs",
 	UnconditionalUpdate: true,
 	HasStatus:           true,
+	CreateOnUpdate:      true,
 	ValidateName:        serviceName,
 	Default:             defaultService,
 	PrepareCreate:       prepareService,

@@ -101,13 +101,14 @@ func newDocuments(host string, state *catalog.State) *documents {
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		writeStatus(w, apierrors.NewMethodNotSupported(schema.GroupResource{}, strings.ToLower(r.Method)))
+	if r.Method != http.MethodGet {
+		writeStatus(w, apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "", 0, false))
 		return
 	}
-	doc := h.documents().find(r.URL.Path)
+	docs := h.documents()
+	doc := docs.find(r.URL.Path)
 	if doc == nil {
-		http.NotFound(w, r)
+		docs.notFound(w, r)
 		return
 	}
 	doc.serve(w, r, h.media())
@@ -116,9 +117,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // media are the types of answers that there are.
 func (h *Handler) media() []string {
 	if h.cbor {
-		return []string{typeJSON, typeProtobuf, typeCBOR}
+		return []string{typeJSON, typeYAML, typeProtobuf, typeCBOR}
 	}
-	return []string{typeJSON, typeProtobuf}
+	return []string{typeJSON, typeYAML, typeProtobuf}
+}
+
+// notFound answers for a version that is not served in the API's form, for an unknown group in plain text.
+func (d *documents) notFound(w http.ResponseWriter, r *http.Request) {
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	if parts[0] == "apis" && d.group[parts[1]] == nil {
+		http.NotFound(w, r)
+		return
+	}
+	writeStatus(w, apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false))
 }
 
 // find gives the document of a path, nil when there is none.
@@ -160,6 +171,9 @@ func resourceList(groupName string, v versionKinds) *metav1.APIResourceList {
 		GroupVersion: schema.GroupVersion{Group: groupName, Version: v.version}.String(),
 		APIResources: []metav1.APIResource{},
 	}
+	if groupName == "" {
+		list.APIVersion = "" // as it has always been
+	}
 	for _, r := range v.resources {
 		one := metav1.APIResource{
 			Name: r.kind.Resource.Resource, SingularName: r.kind.Singular, Namespaced: r.kind.Namespaced,
@@ -193,13 +207,13 @@ func aggregated(g group) apidiscoveryv2.APIGroupDiscovery {
 		}
 		for _, r := range v.resources {
 			ar := apidiscoveryv2.APIResourceDiscovery{
-				Resource: r.kind.Resource.Resource, ResponseKind: metaKind(r.kind.GroupVersionKind),
+				Resource: r.kind.Resource.Resource, ResponseKind: metaKind(r.kind.GroupVersionKind, g.name),
 				Scope: scope(r.kind), SingularResource: r.kind.Singular, Verbs: r.verbs,
 				ShortNames: r.kind.Short, Categories: r.kind.Categories,
 			}
 			for _, s := range r.subresources {
 				ar.Subresources = append(ar.Subresources, apidiscoveryv2.APISubresourceDiscovery{
-					Subresource: s.name, ResponseKind: metaKind(s.kind), Verbs: s.verbs,
+					Subresource: s.name, ResponseKind: metaKind(s.kind, g.name), Verbs: s.verbs,
 				})
 			}
 			av.Resources = append(av.Resources, ar)
@@ -209,7 +223,11 @@ func aggregated(g group) apidiscoveryv2.APIGroupDiscovery {
 	return one
 }
 
-func metaKind(k schema.GroupVersionKind) *metav1.GroupVersionKind {
+// metaKind is the kind that a resource of a group answers. Within the group that has no name, the version is left out.
+func metaKind(k schema.GroupVersionKind, group string) *metav1.GroupVersionKind {
+	if group == "" && k.Group == "" {
+		k.Version = ""
+	}
 	return &metav1.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: k.Kind}
 }
 

@@ -12,8 +12,8 @@ import (
 	"sync"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
-	apidiscoveryv2beta1 "k8s.io/api/apidiscovery/v2beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
@@ -49,22 +49,18 @@ func newAggregatedDocument(old runtime.Object, groups []apidiscoveryv2.APIGroupD
 	}
 	d.objects["v2"] = v2
 	// The two versions have the same fields.
-	beta := &apidiscoveryv2beta1.APIGroupDiscoveryList{}
-	if raw, err := json.Marshal(v2); err == nil && json.Unmarshal(raw, beta) == nil {
-		beta.TypeMeta = typeMeta("APIGroupDiscoveryList", apidiscoveryv2beta1.SchemeGroupVersion.String())
-		d.objects["v2beta1"] = beta
-	}
 	return d
 }
 
 const (
 	typeJSON     = runtime.ContentTypeJSON
 	typeProtobuf = runtime.ContentTypeProtobuf
+	typeYAML     = runtime.ContentTypeYAML
 	typeCBOR     = runtime.ContentTypeCBOR
 )
 
 // choice is a media type and form that the client takes.
-type choice struct{ media, version string } // version "": the old form, "v2" or "v2beta1": aggregated
+type choice struct{ media, version string } // version "": the old form, "v2": aggregated
 
 // contentType is how the choice is named in the answer.
 func (c choice) contentType() string {
@@ -102,9 +98,10 @@ func (d *document) choose(header string, spoken []string) (choice, bool) {
 }
 
 func (d *document) serve(w http.ResponseWriter, r *http.Request, spoken []string) {
-	c, ok := d.choose(r.Header.Get("Accept"), spoken)
+	header := r.Header.Get("Accept")
+	c, ok := d.choose(header, spoken)
 	if !ok {
-		writeStatus(w, notAcceptable(spoken))
+		writeStatus(w, notAcceptable(header, spoken))
 		return
 	}
 	e, err := d.encode(c)
@@ -113,8 +110,8 @@ func (d *document) serve(w http.ResponseWriter, r *http.Request, spoken []string
 		return
 	}
 	w.Header().Set("Content-Type", c.contentType())
-	w.Header().Set("Vary", "Accept")
 	if c.version != "" {
+		w.Header().Set("Vary", "Accept")
 		w.Header().Set("ETag", e.etag)
 		w.Header().Set("Cache-Control", "public")
 		if r.Header.Get("If-None-Match") == e.etag {
@@ -136,6 +133,8 @@ func (d *document) encode(c choice) (encoded, error) {
 	}
 	var s runtime.Encoder = serializerjson.NewSerializerWithOptions(serializerjson.DefaultMetaFactory, scheme, scheme, serializerjson.SerializerOptions{})
 	switch c.media {
+	case typeYAML:
+		s = serializerjson.NewSerializerWithOptions(serializerjson.DefaultMetaFactory, scheme, scheme, serializerjson.SerializerOptions{Yaml: true})
 	case typeProtobuf:
 		s = protobuf.NewSerializer(scheme, scheme)
 	case typeCBOR:
@@ -151,9 +150,18 @@ func (d *document) encode(c choice) (encoded, error) {
 	return e, nil
 }
 
-func notAcceptable(spoken []string) *apierrors.StatusError {
-	return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "get", schema.GroupResource{}, "",
-		"only the following media types are accepted: "+strings.Join(spoken, ", "), 0, false)
+// notAcceptable refuses, in words that depend on whether the client named a type that is spoken.
+func notAcceptable(header string, spoken []string) *apierrors.StatusError {
+	list := strings.Join(spoken, ", ")
+	for wish := range accept.Wishes(header) {
+		if slices.Contains(spoken, wish.Media) || wish.Media == "*/*" {
+			return &apierrors.StatusError{ErrStatus: metav1.Status{
+				Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+				Message: "only the following media types are accepted: " + list,
+			}}
+		}
+	}
+	return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "", schema.GroupResource{}, "", "406: Not Acceptable\n\nAvailable representations: "+list, 0, false)
 }
 
 func writeStatus(w http.ResponseWriter, err *apierrors.StatusError) {

@@ -70,7 +70,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name, ok := strings.CutPrefix(path, "/openapi/v3/")
 		doc := docs.v3[name]
 		if !ok || doc == nil {
-			http.NotFound(w, r)
+			if ok {
+				w.WriteHeader(http.StatusNotFound) // as the server of documents does it, without words
+			} else {
+				http.NotFound(w, r)
+			}
 			return
 		}
 		doc.serve(w, r)

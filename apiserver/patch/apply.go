@@ -2,6 +2,8 @@ package patch
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -60,14 +62,14 @@ func configuration(kind *api.Kind, body []byte) (*unstructured.Unstructured, err
 		return nil, err
 	}
 	data, err := yaml.YAMLToJSON(body)
-	if err == nil {
-		err = checkText(data, kind.Type)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error encoding patch: %v", err))
 	}
-	if err == nil {
+	if err = checkText(data, kind.Type); err == nil {
 		err = kjson.UnmarshalCaseSensitivePreserveInts(data, &content)
 	}
 	if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: error unmarshaling JSON: while decoding JSON: %v", err))
 	}
 	if content == nil {
 		content = map[string]any{}
@@ -81,7 +83,7 @@ func checkTypes(content map[string]any) error {
 	case nil, map[string]any:
 		return nil
 	}
-	return apierrors.NewBadRequest("error decoding YAML: metadata must be an object")
+	return apierrors.NewBadRequest("error decoding patch: metadata must be an object")
 }
 
 // Duplicates finds what a strict reading of an apply body objects to beside its schema: fields given
@@ -93,11 +95,35 @@ func Duplicates(body []byte, validation string) (warnings []string, err error) {
 	if err := checkAliases(body); err != nil {
 		return nil, err
 	}
-	if err := yaml.UnmarshalStrict(body, &map[string]any{}); err != nil {
+	if _, err := yaml.YAMLToJSON(body); err != nil {
+		return nil, nil // reading it says so
+	}
+	if err := yaml.UnmarshalStrict(body, &map[string]any{}); err != nil && yaml.Unmarshal(body, &map[string]any{}) == nil {
 		if validation == metav1.FieldValidationStrict {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("error strict decoding YAML: %v", err))
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error strict decoding patch: %v", err))
 		}
 		return texts([]error{err}), nil
 	}
 	return nil, nil
+}
+
+// Untime takes the time off the entries of a subresource and puts these in front of others of their
+// operation, which is how Kubernetes keeps what was written through a scale.
+func Untime(obj api.Object, subresource string) {
+	entries := slices.Clone(obj.GetManagedFields())
+	for i := range entries {
+		if entries[i].Subresource == subresource {
+			entries[i].Time = nil
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b metav1.ManagedFieldsEntry) int {
+		if a.Operation != b.Operation || (a.Time == nil) == (b.Time == nil) {
+			return strings.Compare(string(a.Operation), string(b.Operation))
+		}
+		if a.Time == nil {
+			return -1
+		}
+		return 1
+	})
+	obj.SetManagedFields(entries)
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
@@ -142,7 +143,7 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 	found, err := unmarshal(data, into, validation)
 	strict = append(strict, found...)
 	if err != nil {
-		stated, err2 := statedKind(data)
+		stated, err2 := StatedKind(data)
 		if err2 != nil {
 			return nil, unreadable(want, metav1.TypeMeta{}, body, err2)
 		}
@@ -154,6 +155,13 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 	gv, kind := into.GetObjectKind().GroupVersionKind().ToAPIVersionAndKind()
 	if u, ok := into.(*unstructured.Unstructured); ok {
 		gv, kind = u.GetAPIVersion(), u.GetKind()
+	}
+	if gv == "" { // left out, or no version at all
+		stated, err := StatedKind(data)
+		if err != nil {
+			return nil, unreadable(want, metav1.TypeMeta{}, body, err)
+		}
+		gv = stated.APIVersion
 	}
 	if err := checkKind(want, into, metav1.TypeMeta{APIVersion: gv, Kind: kind}, body); err != nil {
 		return nil, err
@@ -173,8 +181,8 @@ func decodeText(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 	return texts(strict), nil
 }
 
-// statedKind is what a body that cannot be read says it is; the error is the one that clients know.
-func statedKind(data []byte) (metav1.TypeMeta, error) {
+// StatedKind is what a body in JSON says it is, read without what it holds; the error is the one that clients know.
+func StatedKind(data []byte) (metav1.TypeMeta, error) {
 	stated := struct {
 		APIVersion string `json:"apiVersion,omitempty"`
 		Kind       string `json:"kind,omitempty"`
@@ -271,18 +279,55 @@ func checkKind(want schema.GroupVersionKind, into runtime.Object, stated metav1.
 	if err != nil {
 		return unreadable(want, metav1.TypeMeta{}, body, err)
 	}
-	if stated.Kind != "" && stated.Kind != want.Kind {
-		if gv.Empty() {
-			gv = want.GroupVersion()
+	if _, custom := into.(*unstructured.Unstructured); !custom || stated.Kind != want.Kind {
+		if err := otherKind(want, gv, stated.Kind); err != nil {
+			if gv.Empty() {
+				gv = want.GroupVersion()
+			}
+			if stated.Kind == "" {
+				stated.Kind = want.Kind
+			}
+			return unreadable(want, metav1.TypeMeta{APIVersion: gv.String(), Kind: stated.Kind}, body, err)
 		}
-		return unreadable(want, metav1.TypeMeta{APIVersion: gv.String(), Kind: stated.Kind}, body,
-			fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", gv.Version, stated.Kind, want.Version, want.Kind))
 	}
 	// Typed clients name the options of a deletion by the group version they delete from.
 	if _, anywhere := into.(*metav1.DeleteOptions); !anywhere && !gv.Empty() && gv != want.GroupVersion() {
 		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gv, want.GroupVersion()))
 	}
 	return nil
+}
+
+// otherKind says why what is stated to be of a kind is not what is wanted, nil if it may be. Empty
+// parts are as wanted.
+func otherKind(want schema.GroupVersionKind, gv schema.GroupVersion, kind string) error {
+	full := gv.WithKind(kind)
+	if gv.Empty() {
+		full = want.GroupVersion().WithKind(kind)
+	}
+	if kind == "" {
+		full.Kind = want.Kind
+	}
+	switch {
+	case full == want:
+		return nil
+	case scheme.Scheme.Recognizes(want) && !scheme.Scheme.Recognizes(full):
+		return fmt.Errorf("no kind %q is registered for version %q in scheme %q", full.Kind, full.GroupVersion(), SchemeName)
+	case full.Kind != want.Kind:
+		return fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", full.Version, full.Kind, InternalName(want.Group), want.Kind)
+	}
+	return nil
+}
+
+// SchemeName is what Kubernetes calls the list of kinds in messages.
+const SchemeName = "pkg/runtime/scheme.go:111"
+
+// InternalName is, in messages, what Kubernetes calls the form of a group's kinds that it computes with.
+func InternalName(group string) string {
+	name, _, _ := strings.Cut(group, ".")
+	if name == "" || name == "events" {
+		return "core"
+	}
+	return name
 }
 
 // unreadable is the 400 for a body that is not what is wanted; stated is what it says it is.
@@ -324,7 +369,7 @@ func texts(errs []error) []string {
 	seen := make(map[string]bool, len(errs))
 	var out []string
 	for _, err := range errs {
-		for line := range strings.Lines(strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:\n")) {
+		for line := range strings.Lines(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: unmarshal errors:\n")) {
 			text := strings.Join(strings.Fields(line), " ")
 			if !seen[text] {
 				seen[text] = true

@@ -115,7 +115,7 @@ func TestApply(t *testing.T) {
 		t.Errorf("dropped: %v, %v", d, err)
 	}
 	for body, text := range map[string]string{
-		"a: [": "error decoding YAML", "{}": "invalid object type: /, Kind=",
+		"a: [": "error encoding patch", "{}": "invalid object type: /, Kind=",
 		"apiVersion: v1\nkind: Pod": "invalid object type: /v1, Kind=Pod",
 		head + "nope: 1":            ".nope: field not declared in schema",
 		"apiVersion: v1\nkind: ConfigMap\nmetadata: {managedFields: [{}]}": "metadata.managedFields must be nil",

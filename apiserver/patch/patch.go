@@ -35,7 +35,7 @@ var limitCopies = sync.OnceFunc(func() { jsonpatch.AccumulatedCopySizeLimit = ma
 // too many operations, 422 for one that does not fit the object or makes no valid one of it.
 func JSON(kind *api.Kind, live api.Object, body []byte, validation string) (api.Object, []string, error) {
 	limitCopies()
-	strict, err := duplicates(body, &[]any{}, validation, "json patch ")
+	strict, err := duplicates(body, &[]operation{}, validation, "json patch ")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -60,6 +60,14 @@ func JSON(kind *api.Kind, live api.Object, body []byte, validation string) (api.
 	return patched(kind, after, strict, validation, restore)
 }
 
+// operation is one of a JSON patch, to find what it should not have.
+type operation struct {
+	Op    string `json:"op"`
+	From  string `json:"from"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
 // Merge applies a JSON merge patch (RFC 7386) to a copy of live; otherwise as JSON.
 func Merge(kind *api.Kind, live api.Object, body []byte, validation string) (api.Object, []string, error) {
 	strict, err := duplicates(body, &map[string]any{}, validation, "")
@@ -79,10 +87,21 @@ func Merge(kind *api.Kind, live api.Object, body []byte, validation string) (api
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
-	return patched(kind, after, strict, validation, func(obj api.Object) {
+	obj, warnings, err := patched(kind, after, strict, validation, func(obj api.Object) {
 		join(obj)
 		restore(obj)
 	})
+	if err == nil || part == bare {
+		return obj, warnings, err
+	}
+	// The error shows what became of the whole object.
+	if before, err = json.Marshal(bare); err != nil {
+		return nil, nil, fmt.Errorf("encode the object to patch: %w", err)
+	}
+	if after, err = jsonpatch.MergePatch(before, body); err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	return patched(kind, after, strict, validation, restore)
 }
 
 // duplicates finds the fields that a patch names twice.
@@ -130,8 +149,11 @@ func patched(kind *api.Kind, data []byte, strict []error, validation string, res
 // the kind pass.
 func sameKind(kind *api.Kind, obj api.Object) error {
 	got := obj.GetObjectKind().GroupVersionKind()
-	if got.Kind != "" && got.Kind != kind.Kind || !got.GroupVersion().Empty() && got.GroupVersion() != kind.GroupVersion() {
-		return fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, kind.Version, kind.Kind)
+	if err := otherKind(kind.GroupVersionKind, got.GroupVersion(), got.Kind); err != nil {
+		return err
+	}
+	if !got.GroupVersion().Empty() && got.GroupVersion() != kind.GroupVersion() {
+		return fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, InternalName(kind.Group), kind.Kind)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(kind.GroupVersionKind)
 	return nil

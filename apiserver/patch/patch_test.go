@@ -60,7 +60,7 @@ func TestDecode(t *testing.T) {
 		{name: "yaml", contentType: "application/yaml", body: "kind: ConfigMap\ndata: {a: b}\n"},
 		{name: "json as yaml", contentType: "application/yaml", body: `{data: {a: b}}`},
 		{name: "protobuf", contentType: mediaProtobuf, body: string(protobufMagic) + string(wire)},
-		{name: "wrong version", body: `{"kind":"ConfigMap","apiVersion":"apps/v1"}`, code: 400, text: "the API version in the data (apps/v1) does not match the expected API version (v1)"},
+		{name: "wrong version", body: `{"kind":"ConfigMap","apiVersion":"apps/v1"}`, code: 400, text: `no kind "ConfigMap" is registered for version "apps/v1"`},
 		{name: "wrong kind", body: `{"kind":"Pod","apiVersion":"v1"}`, code: 400, text: `Pod in version "v1" cannot be handled as a ConfigMap: `},
 		{name: "wrong type", body: `{"data":7}`, code: 400, text: "the object provided is unrecognized (must be of type ConfigMap): "},
 		{name: "wrong type of a kind", body: `{"kind":"ConfigMap","apiVersion":"v1","data":7}`, code: 400, text: `ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal`},

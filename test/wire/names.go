@@ -60,6 +60,8 @@ var (
 	chosen      = regexp.MustCompile(`\b10\.96\.\d+\.\d+\b`)
 	age         = regexp.MustCompile(`^(\d+[smhd])+$`)
 	mounted     = regexp.MustCompile(`\bkube-api-access-[a-z0-9]{5}\b`)
+	listed      = regexp.MustCompile(`(?m)^(metadata:\n  resourceVersion:) "\d+"`) // of a list, in YAML
+	versioned   = regexp.MustCompile(`resourceVersion: "(\d+)"`) // in YAML
 	digits      = regexp.MustCompile(`\b\d+\b`)
 )
 
@@ -102,6 +104,10 @@ func (n *Names) Text(s string) string {
 	}
 	s = uuid.ReplaceAllStringFunc(s, func(v string) string { return n.number("uid", v) })
 	s = mounted.ReplaceAllString(s, "kube-api-access-{random}")
+	s = listed.ReplaceAllString(s, `$1 "{revision}"`)
+	s = versioned.ReplaceAllStringFunc(s, func(v string) string {
+		return `resourceVersion: "` + n.number("rv", versioned.FindStringSubmatch(v)[1]) + `"`
+	})
 	s = moment.ReplaceAllStringFunc(s, n.time)
 	s = chosen.ReplaceAllStringFunc(s, func(v string) string {
 		if v == "10.96.0.1" {
@@ -113,7 +119,7 @@ func (n *Names) Text(s string) string {
 		return s // no sentence
 	}
 	return digits.ReplaceAllStringFunc(s, func(v string) string {
-		if len(v) < 2 {
+		if len(v) < 2 || strings.Contains(s, ".go:"+v) {
 			return v
 		}
 		if v == n.values["revision"] {
