@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
-	"net/url"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -116,104 +113,29 @@ func (r *request) identify() error {
 		r.user = u
 		return nil
 	}
+	begun := time.Now()
 	u, err := r.s.cfg.Authenticator.Authenticate(r.r)
+	took := time.Since(begun)
+	if err == nil && u == nil {
+		err = errors.New("no credentials")
+	}
 	if err != nil {
+		r.s.metrics.Access.Stranger(took)
 		return err
 	}
-	if u == nil {
-		return errors.New("no credentials")
+	r.s.metrics.Access.Identified(u.Name, took)
+	if r.r.TLS != nil && len(r.r.TLS.PeerCertificates) > 0 {
+		r.s.metrics.Access.Certificate(r.r.TLS.PeerCertificates[0].NotAfter.Sub(begun))
 	}
 	r.user = u
 	return nil
 }
 
-// impersonate changes the identity as the Impersonate-* headers ask, if the user may.
-func (r *request) impersonate() error {
-	h := r.r.Header
-	name, groups, uid := h.Get("Impersonate-User"), h.Values("Impersonate-Group"), h.Get("Impersonate-Uid")
-	extra := impersonatedExtra(h)
-	if name == "" {
-		if len(groups) > 0 || len(extra) > 0 || uid != "" {
-			if len(extra) == 0 {
-				extra = nil
-			}
-			return apierrors.NewBadRequest(fmt.Sprintf("requested &user.DefaultInfo{Name:\"\", UID:%q, Groups:%#v, Extra:%#v} without impersonating a user name", uid, groups, extra))
-		}
-		return nil
-	}
-	ask := func(a access.Attributes) error {
-		a.User, a.Verb, a.Resource, a.Version = r.user, "impersonate", true, "v1"
-		if d, reason := r.s.cfg.Authorizer.Authorize(r.r.Context(), &a); d != access.Allow {
-			return forbidden(&a, reason)
-		}
-		return nil
-	}
-	who := access.Attributes{Plural: "users", Name: name}
-	if ns, account, ok := access.SplitServiceAccount(name); ok {
-		who = access.Attributes{Plural: "serviceaccounts", Namespace: ns, Name: account}
-	}
-	wanted := []access.Attributes{who}
-	for _, g := range groups {
-		wanted = append(wanted, access.Attributes{Plural: "groups", Name: g})
-	}
-	for _, k := range slices.Sorted(maps.Keys(extra)) {
-		for _, v := range extra[k] {
-			wanted = append(wanted, access.Attributes{Group: "authentication.k8s.io", Plural: "userextras", Subresource: k, Name: v})
-		}
-	}
-	if uid != "" {
-		wanted = append(wanted, access.Attributes{Group: "authentication.k8s.io", Plural: "uids", Name: uid})
-	}
-	for _, a := range wanted {
-		if err := ask(a); err != nil {
-			return err
-		}
-	}
-	if len(groups) == 0 && who.Plural == "serviceaccounts" {
-		groups = []string{"system:serviceaccounts", "system:serviceaccounts:" + who.Namespace}
-	}
-	r.user = &api.User{Name: name, UID: uid, Groups: withEveryone(name, groups), Extra: extra}
-	r.record.Impersonated(r.user)
-	for key := range h {
-		if strings.HasPrefix(strings.ToLower(key), "impersonate-") {
-			h.Del(key)
-		}
-	}
-	return nil
-}
-
-// impersonatedExtra reads Impersonate-Extra-* headers; their keys are escaped as in a URL,
-// for what a header's name cannot hold.
-func impersonatedExtra(h http.Header) map[string][]string {
-	extra := map[string][]string{}
-	for header, values := range h {
-		key, ok := strings.CutPrefix(strings.ToLower(header), "impersonate-extra-")
-		if !ok {
-			continue
-		}
-		if plain, err := url.PathUnescape(key); err == nil {
-			key = plain
-		}
-		extra[key] = append(extra[key], values...)
-	}
-	return extra
-}
-
-// withEveryone adds the group that all users are in, unless the impersonator said which.
-func withEveryone(user string, groups []string) []string {
-	const known, unknown = "system:authenticated", "system:unauthenticated"
-	switch {
-	case slices.Contains(groups, known), slices.Contains(groups, unknown):
-		return slices.Clone(groups)
-	case user == "system:anonymous":
-		return append(slices.Clone(groups), unknown)
-	}
-	return append(slices.Clone(groups), known)
-}
-
 func (r *request) authorize() error {
 	a := r.asked
+	begun := time.Now()
 	d, reason := r.s.cfg.Authorizer.Authorize(r.r.Context(), a)
+	r.s.metrics.Access.Decided(d, time.Since(begun))
 	r.auditDecision(d, reason)
 	if d == access.Allow {
 		return nil
@@ -278,8 +200,10 @@ func (r *request) admit() error {
 	if _, own := r.r.Context().Value(userKey{}).(*api.User); own || r.long() && r.verb != "watch" {
 		return nil
 	}
+	begun := time.Now()
 	var err error
 	r.place, err = r.s.fairness.Admit(r.r.Context(), r.asked, r.seats(), r.w.Header())
+	r.elsewhere += time.Since(begun)
 	return err
 }
 

@@ -76,15 +76,16 @@ type Config struct {
 
 // Server serves the API; safe for concurrent use.
 type Server struct {
-	cfg      Config
-	log      *slog.Logger
-	env      *api.Env
-	table    atomic.Pointer[table]
-	fairness *fairness.Fairness
-	metrics  *metrics.Registry
-	frames   frames
-	closing  context.Context // ends when the server goes away: watches end
-	close    context.CancelFunc
+	cfg       Config
+	log       *slog.Logger
+	env       *api.Env
+	table     atomic.Pointer[table]
+	fairness  *fairness.Fairness
+	metrics   *metrics.Registry
+	frames    frames
+	closing   context.Context // ends when the server goes away: watches end
+	close     context.CancelFunc
+	disguised disguises
 }
 
 // table is one state of the catalog with what requests need at hand.
@@ -136,7 +137,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
 		fairness: cfg.Fairness,
 		metrics: metrics.New(append([]prometheus.Collector{
-			metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Audit(cfg.Audit), metrics.Build(cfg.Version),
+			metrics.Objects(cfg.Store), metrics.Size(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Audit(cfg.Audit), metrics.Build(cfg.Version),
 		}, cfg.Metrics...)...),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())

@@ -60,9 +60,9 @@ var (
 	chosen      = regexp.MustCompile(`\b10\.96\.\d+\.\d+\b`)
 	age         = regexp.MustCompile(`^(\d+[smhd])+$`)
 	mounted     = regexp.MustCompile(`\bkube-api-access-[a-z0-9]{5}\b`)
-	listed      = regexp.MustCompile(`(?m)^(metadata:\n  resourceVersion:) "\d+"`) // of a list, in YAML
-	versioned   = regexp.MustCompile(`resourceVersion: "(\d+)"`) // in YAML
-	digits      = regexp.MustCompile(`\b\d+\b`)
+	listed      = regexp.MustCompile(`(?m)^(metadata:\n  resourceVersion:) "\d+"`)                           // of a list, in YAML
+	versioned   = regexp.MustCompile(`resourceVersion: "(\d+)"`)                                             // in YAML
+	mentioned   = regexp.MustCompile(`(in record \(|version: \d+ \(|current: |resourceVersion\\?":\\?")\d+`) // versions in messages
 )
 
 // Fill puts values in the place of placeholders, in a text of a request.
@@ -115,23 +115,18 @@ func (n *Names) Text(s string) string {
 		}
 		return "{ip}"
 	})
-	if !strings.Contains(s, " ") {
-		return s // no sentence
-	}
-	return digits.ReplaceAllStringFunc(s, func(v string) string {
-		if len(v) < 2 || strings.Contains(s, ".go:"+v) {
-			return v
-		}
-		if v == n.values["revision"] {
-			return "{revision}"
+	return mentioned.ReplaceAllStringFunc(s, func(m string) string {
+		at := strings.LastIndexFunc(m, func(c rune) bool { return c < '0' || c > '9' }) + 1
+		if m[at:] == n.values["revision"] {
+			return m[:at] + "{revision}"
 		}
 		for i := 1; ; i++ {
 			name := fmt.Sprint("rv", i)
 			switch known, there := n.values[name]; {
 			case !there:
-				return v
-			case known == v:
-				return "{" + name + "}"
+				return m
+			case known == m[at:]:
+				return m[:at] + "{" + name + "}"
 			}
 		}
 	})

@@ -16,7 +16,7 @@ func TestNames(t *testing.T) {
 		{`{"metadata": {"uid": "` + uid + `", "resourceVersion": "71", "namespace": "area-case-x"}}`, `{"metadata":{"namespace":"{ns}","resourceVersion":"{rv1}","uid":"{uid1}"}}`},
 		{`{"metadata": {"uid": "` + other + `", "resourceVersion": "72"}}`, `{"metadata":{"resourceVersion":"{rv2}","uid":"{uid2}"}}`},
 		{`{"items": [], "metadata": {"resourceVersion": "73"}}`, `{"items":[],"metadata":{"resourceVersion":"{revision}"}}`},
-		{`{"message": "UID ` + uid + ` at 72, not 71 or 99"}`, `{"message":"UID {uid1} at {rv2}, not {rv1} or 99"}`},
+		{`{"message": "UID ` + uid + `: version: 5 (72), version: 5 (73), 71"}`, `{"message":"UID {uid1}: version: 5 ({rv2}), version: 5 ({revision}), 71"}`},
 		{`{"t": "` + now.Format(time.RFC3339) + `", "m": "` + now.Format("2006-01-02T15:04:05.000000Z07:00") + `", "old": "2001-01-01T00:00:00Z"}`,
 			`{"m":"{microtime}","old":"2001-01-01T00:00:00Z","t":"{time}"}`},
 		{`{"metadata": {"managedFields": [{"manager": "m", "operation": "Apply", "subresource": "status", "apiVersion": "v1", "time": "` + now.Format(time.RFC3339) + `", "fieldsType": "FieldsV1", "fieldsV1": {"f:a": {".": {}, "f:b": {}}}}]}}`,
