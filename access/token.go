@@ -127,6 +127,9 @@ func keyID(key *ecdsa.PublicKey) (string, error) {
 }
 
 // Issue signs a token. The time returned is when its holder should have a new one.
+// Audiences are those of a token that asks for none.
+func (t *Tokens) Audiences() []string { return slices.Clone(t.audiences) }
+
 func (t *Tokens) Issue(c api.TokenClaims) (string, time.Time, error) {
 	now := t.now()
 	life := c.Expires

@@ -163,6 +163,9 @@ func (r *request) rescale() error {
 		if scale.Spec.Replicas < 0 && r.kind.Custom == nil { // of a custom resource its own field is refused
 			return nil, negativeScale(r.name, scale.Spec.Replicas)
 		}
+		if uid := scale.UID; uid != "" && uid != old.GetUID() {
+			return nil, apierrors.NewConflict(r.groupResource(), r.name, api.OtherUID(r.kind.Prefix, old, uid))
+		}
 		if v := scale.ResourceVersion; v != "" && v != old.GetResourceVersion() {
 			return nil, apierrors.NewConflict(r.groupResource(), r.name, errModified)
 		}

@@ -71,7 +71,7 @@ func agentManager(agent string) string {
 func (r *request) attributesFor(op admission.Operation, obj, old api.Object, dryRun bool) *admission.Attributes {
 	a := &admission.Attributes{
 		Kind: r.kind.Kind, Subresource: r.sub, Namespace: r.namespace, Name: r.name,
-		Operation: op, User: r.user, DryRun: dryRun, Warn: r.warn, Options: r.admissionOptions(op),
+		Operation: op, Verb: r.verb, User: r.user, DryRun: dryRun, Warn: r.warn, Options: r.admissionOptions(op),
 		Annotate: r.record.Annotator(), Observer: (*observed)(r),
 	}
 	if obj != nil {

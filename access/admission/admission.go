@@ -34,6 +34,7 @@ type Attributes struct {
 	Namespace   string
 	Name        string // empty on create with generateName
 	Operation   Operation
+	Verb        string // of the request, such as "patch"
 	// Object is the new object (of a subresource: its body, such as a Binding or Eviction);
 	// Mutate may change it. Nil on delete. Old is the stored one, read-only; nil on create.
 	Object  runtime.Object

@@ -93,7 +93,7 @@ func TestRefusals(t *testing.T) {
 		"no class":       {in("ns", corev1.PodSpec{PriorityClassName: "x"}), 403, "no PriorityClass with name x was found"},
 		"restricted":     {in("strict", corev1.PodSpec{}), 403, `violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false`},
 		"immortal":       {&Attributes{Kind: spaceKind, Name: "kube-system", Operation: Delete}, 403, "this namespace may not be deleted"},
-		"label nonsense": {&Attributes{Kind: spaceKind, Operation: Create, Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "x", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "very"}}}}, 403, "very"},
+		"label nonsense": {&Attributes{Kind: spaceKind, Operation: Create, Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "x", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "very"}}}}, 422, "very"},
 	} {
 		err := admit(t, c, x.a)
 		status, ok := err.(apierrors.APIStatus)

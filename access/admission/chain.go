@@ -63,6 +63,7 @@ func DefaultChain(env Env) (Chain, error) {
 		{Name: "CertificateApproval", Validator: request},
 		{Name: "PodCertificateSigning", Validator: &podCertificates{env}},
 		{Name: "ClusterTrustBundleAttest", Validator: &trustBundles{env}},
+		{Name: "ResourceClaimAccess", Validator: &resourceClaims{env}},
 		{Name: "DefaultIngressClass", Mutator: &defaultIngressClass{env}},
 		{Name: "PodTopologyLabels", Mutator: &podTopology{env}},
 		{Name: "ExtendedResourceToleration", Mutator: tolerateExtended{}, Off: true},

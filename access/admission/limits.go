@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
 )
 
 // limitRanger gives containers the requests and limits that their namespace sets by
@@ -23,71 +27,90 @@ func (l *limitRanger) ranges(namespace string) []*corev1.LimitRange {
 	return out
 }
 
+// limitsAnnotation tells on a pod which values it has from here.
+const limitsAnnotation = "kubernetes.io/limit-ranger"
+
 func (l *limitRanger) Mutate(_ context.Context, a *Attributes) error {
 	pod := podOf(a, Create)
 	if pod == nil {
 		return nil
 	}
 	for _, r := range l.ranges(a.Namespace) {
+		requests, limits := corev1.ResourceList{}, corev1.ResourceList{}
 		for i := range r.Spec.Limits {
 			if item := &r.Spec.Limits[i]; item.Type == corev1.LimitTypeContainer {
-				for j := range pod.Spec.InitContainers {
-					fill(&pod.Spec.InitContainers[j].Resources, item)
-				}
-				for j := range pod.Spec.Containers {
-					fill(&pod.Spec.Containers[j].Resources, item)
-				}
+				fill(requests, item.DefaultRequest)
+				fill(limits, item.Default)
 			}
+		}
+		var set []string
+		for i := range pod.Spec.Containers {
+			set = append(set, giveDefaults(&pod.Spec.Containers[i], "container", requests, limits)...)
+		}
+		for i := range pod.Spec.InitContainers {
+			set = append(set, giveDefaults(&pod.Spec.InitContainers[i], "init container", requests, limits)...)
+		}
+		if len(set) > 0 {
+			if pod.Annotations == nil {
+				pod.Annotations = map[string]string{}
+			}
+			pod.Annotations[limitsAnnotation] = "LimitRanger plugin set: " + strings.Join(set, "; ")
 		}
 	}
 	return nil
 }
 
-func fill(r *corev1.ResourceRequirements, item *corev1.LimitRangeItem) {
-	merge := func(to *corev1.ResourceList, from corev1.ResourceList) {
-		for name, q := range from {
-			if _, ok := (*to)[name]; ok {
-				continue
-			}
-			if *to == nil {
-				*to = corev1.ResourceList{}
-			}
-			(*to)[name] = q.DeepCopy()
+// giveDefaults fills in what a container does not say, and tells of it.
+func giveDefaults(c *corev1.Container, what string, requests, limits corev1.ResourceList) (told []string) {
+	for _, part := range []struct {
+		name string
+		to   *corev1.ResourceList
+		from corev1.ResourceList
+	}{{"request", &c.Resources.Requests, requests}, {"limit", &c.Resources.Limits, limits}} {
+		if *part.to == nil && len(part.from) > 0 {
+			*part.to = corev1.ResourceList{}
+		}
+		if set := fill(*part.to, part.from); len(set) > 0 {
+			told = append(told, fmt.Sprintf("%s %s for %s %s", strings.Join(set, ", "), part.name, what, c.Name))
 		}
 	}
-	merge(&r.Limits, item.Default)
-	merge(&r.Requests, item.DefaultRequest)
+	return told
+}
+
+// fill adds what to lacks, and names it in order.
+func fill(to, from corev1.ResourceList) (set []string) {
+	for _, name := range slices.Sorted(maps.Keys(from)) {
+		if _, ok := to[name]; !ok {
+			to[name] = from[name].DeepCopy()
+			set = append(set, string(name))
+		}
+	}
+	return set
 }
 
 func (l *limitRanger) Validate(_ context.Context, a *Attributes) error {
-	if a.Operation == Update && a.Kind.GroupResource() == pods {
-		return nil
-	}
-	var problems []error
+	var check func(*corev1.LimitRange) []error
 	switch o := a.Object.(type) {
 	case *corev1.Pod:
-		if podOf(a, Create) == nil {
+		resized := a.Operation == Update && a.Subresource == "resize"
+		if podOf(a, Create) == nil && !resized || resized && o.DeletionTimestamp != nil {
 			return nil
 		}
-		for _, r := range l.ranges(a.Namespace) {
-			problems = append(problems, podBounds(o, r)...)
-		}
+		check = func(r *corev1.LimitRange) []error { return podBounds(o, r) }
 	case *corev1.PersistentVolumeClaim:
-		if a.Subresource != "" {
+		if a.Subresource != "" || o.DeletionTimestamp != nil {
 			return nil
 		}
-		for _, r := range l.ranges(a.Namespace) {
-			for i := range r.Spec.Limits {
-				if item := &r.Spec.Limits[i]; item.Type == corev1.LimitTypePersistentVolumeClaim {
-					problems = append(problems, bounds(item, o.Spec.Resources.Requests, nil, true)...)
-				}
-			}
-		}
-	}
-	if len(problems) == 0 {
+		check = func(r *corev1.LimitRange) []error { return claimBounds(o, r) }
+	default:
 		return nil
 	}
-	return forbidden(a, joinErrors(problems))
+	for _, r := range l.ranges(a.Namespace) {
+		if problems := check(r); len(problems) > 0 {
+			return forbidden(a, joinErrors(problems))
+		}
+	}
+	return nil
 }
 
 // joinErrors writes one error as itself, several as a list.
@@ -111,79 +134,78 @@ func podBounds(pod *corev1.Pod, r *corev1.LimitRange) []error {
 		item := &r.Spec.Limits[i]
 		switch item.Type {
 		case corev1.LimitTypeContainer:
-			for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+			for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
 				for _, c := range list {
-					problems = append(problems, bounds(item, c.Resources.Requests, c.Resources.Limits, false)...)
+					problems = append(problems, bounds(item, c.Resources.Requests, c.Resources.Limits)...)
 				}
 			}
 		case corev1.LimitTypePod:
-			problems = append(problems, bounds(item, total(pod, false), total(pod, true), false)...)
+			own := resourcehelper.PodResourcesOptions{ExcludeOverhead: true}
+			problems = append(problems, bounds(item, resourcehelper.PodRequests(pod, own), resourcehelper.PodLimits(pod, own))...)
 		}
 	}
 	return problems
 }
 
-// total adds the containers up; init containers run alone, so the largest counts.
-func total(pod *corev1.Pod, limits bool) corev1.ResourceList {
-	pick := func(c *corev1.Container) corev1.ResourceList {
-		if limits {
-			return c.Resources.Limits
-		}
-		return c.Resources.Requests
-	}
-	sum := corev1.ResourceList{}
-	for i := range pod.Spec.Containers {
-		for name, q := range pick(&pod.Spec.Containers[i]) {
-			s := sum[name]
-			s.Add(q)
-			sum[name] = s
-		}
-	}
-	for i := range pod.Spec.InitContainers {
-		for name, q := range pick(&pod.Spec.InitContainers[i]) {
-			if s, ok := sum[name]; !ok || s.Cmp(q) < 0 {
-				sum[name] = q.DeepCopy()
-			}
-		}
-	}
-	return sum
-}
-
-func bounds(item *corev1.LimitRangeItem, requests, limits corev1.ResourceList, claim bool) []error {
+// claimBounds looks at what a claim requests: limits say nothing there.
+func claimBounds(claim *corev1.PersistentVolumeClaim, r *corev1.LimitRange) []error {
 	var problems []error
-	say := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	for name, least := range item.Min {
-		q, ok := requests[name]
-		if !ok {
-			say("minimum %s usage per %s is %s.  No request is specified", name, item.Type, least.String())
-		} else if q.Cmp(least) < 0 {
-			say("minimum %s usage per %s is %s, but request is %s", name, item.Type, least.String(), q.String())
-		}
-		if limit, ok := limits[name]; ok && limit.Cmp(least) < 0 {
-			say("minimum %s usage per %s is %s, but limit is %s", name, item.Type, least.String(), limit.String())
-		}
-	}
-	for name, most := range item.Max {
-		if claim {
-			if q, ok := requests[name]; ok && q.Cmp(most) > 0 {
-				say("maximum %s usage per %s is %s, but request is %s", name, item.Type, most.String(), q.String())
-			}
+	for i := range r.Spec.Limits {
+		item := &r.Spec.Limits[i]
+		if item.Type != corev1.LimitTypePersistentVolumeClaim {
 			continue
 		}
-		limit, ok := limits[name]
-		if !ok {
-			say("maximum %s usage per %s is %s.  No limit is specified", name, item.Type, most.String())
-		} else if limit.Cmp(most) > 0 {
-			say("maximum %s usage per %s is %s, but limit is %s", name, item.Type, most.String(), limit.String())
+		requests := claim.Spec.Resources.Requests
+		problems = append(problems, bounds(&corev1.LimitRangeItem{Type: item.Type, Min: item.Min}, requests, nil)...)
+		for _, name := range slices.Sorted(maps.Keys(item.Max)) {
+			switch q, ok := requests[name]; {
+			case !ok:
+				problems = append(problems, outside("maximum", name, item.Type, item.Max[name], ".  No request is specified"))
+			case q.Cmp(item.Max[name]) > 0:
+				problems = append(problems, outside("maximum", name, item.Type, item.Max[name], ", but request is "+q.String()))
+			}
 		}
-		if q, ok := requests[name]; ok && q.Cmp(most) > 0 {
-			say("maximum %s usage per %s is %s, but request is %s", name, item.Type, most.String(), q.String())
-		}
-	}
-	for name, ratio := range item.MaxLimitRequestRatio {
-		problems = append(problems, ratioBound(item, name, ratio, requests, limits)...)
 	}
 	return problems
+}
+
+// bounds says of each resource at most one thing for each bound.
+func bounds(item *corev1.LimitRangeItem, requests, limits corev1.ResourceList) []error {
+	var problems []error
+	for _, name := range slices.Sorted(maps.Keys(item.Min)) {
+		least := item.Min[name]
+		q, requested := requests[name]
+		limit, limited := limits[name]
+		switch {
+		case !requested:
+			problems = append(problems, outside("minimum", name, item.Type, least, ".  No request is specified"))
+		case q.Cmp(least) < 0:
+			problems = append(problems, outside("minimum", name, item.Type, least, ", but request is "+q.String()))
+		case limited && limit.Cmp(least) < 0:
+			problems = append(problems, outside("minimum", name, item.Type, least, ", but limit is "+limit.String()))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(item.Max)) {
+		most := item.Max[name]
+		q, requested := requests[name]
+		limit, limited := limits[name]
+		switch {
+		case !limited:
+			problems = append(problems, outside("maximum", name, item.Type, most, ".  No limit is specified"))
+		case limit.Cmp(most) > 0:
+			problems = append(problems, outside("maximum", name, item.Type, most, ", but limit is "+limit.String()))
+		case requested && q.Cmp(most) > 0:
+			problems = append(problems, outside("maximum", name, item.Type, most, ", but request is "+q.String()))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(item.MaxLimitRequestRatio)) {
+		problems = append(problems, ratioBound(item, name, item.MaxLimitRequestRatio[name], requests, limits)...)
+	}
+	return problems
+}
+
+func outside(bound string, name corev1.ResourceName, of corev1.LimitType, at resource.Quantity, is string) error {
+	return fmt.Errorf("%s %s usage per %s is %s%s", bound, name, of, at.String(), is)
 }
 
 func ratioBound(item *corev1.LimitRangeItem, name corev1.ResourceName, ratio resource.Quantity, requests, limits corev1.ResourceList) []error {

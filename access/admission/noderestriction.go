@@ -298,6 +298,9 @@ func ownNamed[T interface{ GetName() string }](a *Attributes, node, what string)
 		return refuse(a, "can only access leases in the %q system namespace", corev1.NamespaceNodeLease)
 	}
 	if name != node {
+		if what == "lease" {
+			what = "node lease"
+		}
 		return refuse(a, "can only access %s with the same name as the requesting node", what)
 	}
 	return nil

@@ -18,7 +18,7 @@ var absent = []string{
 }
 
 // own are steps that no setting names: they are parts of other things.
-var own = []string{"CertificateRequester", "PodCertificateSigning", "PolicyParameters", "RBACEscalation"}
+var own = []string{"CertificateRequester", "PodCertificateSigning", "PolicyParameters", "RBACEscalation", "ResourceClaimAccess"}
 
 // Switched is the chain with the plugins of kube-apiserver's flags switched on and off, by
 // their names there; errors name the flag. Steps that are Off are left out unless enabled.

@@ -2,7 +2,6 @@ package admission
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -10,7 +9,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	psaconfig "k8s.io/pod-security-admission/admission/api"
 	psa "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
@@ -95,22 +97,84 @@ func (p *podSecurity) Validate(_ context.Context, a *Attributes) error {
 	return nil
 }
 
-// namespace refuses labels that mean nothing.
+// maxJudged is how many pods of a namespace are judged when it becomes stricter.
+const maxJudged = 3000
+
+// namespace refuses labels that mean nothing, and warns of pods that would not be let in any more.
 func (p *podSecurity) namespace(a *Attributes) error {
 	ns, ok := a.Object.(*corev1.Namespace)
 	if !ok {
 		return nil
 	}
-	_, problems := psa.PolicyToEvaluate(ns.Labels, p.defaults)
+	pol, problems := psa.PolicyToEvaluate(ns.Labels, p.defaults)
+	if a.Old == nil {
+		return invalidLabels(ns, problems)
+	}
+	old, before := psa.PolicyToEvaluate(a.Old.GetLabels(), p.defaults)
+	if len(before) == 0 || !reflect.DeepEqual(problems, before) { // else it was wrong before: do not stand in the way of other changes
+		if err := invalidLabels(ns, problems); err != nil {
+			return err
+		}
+	}
+	same := pol.Enforce.Version == old.Enforce.Version
+	if a.Warn == nil || pol.Enforce.Level == psa.LevelPrivileged || same && psa.CompareLevels(pol.Enforce.Level, old.Enforce.Level) < 1 {
+		return nil
+	}
+	for _, text := range p.offenders(ns.Name, pol.Enforce) {
+		a.Warn(text)
+	}
+	return nil
+}
+
+func invalidLabels(ns *corev1.Namespace, problems field.ErrorList) error {
 	if len(problems) == 0 {
 		return nil
 	}
-	if a.Old != nil {
-		if _, before := psa.PolicyToEvaluate(a.Old.GetLabels(), p.defaults); len(before) > 0 {
-			return nil // it was wrong before: do not stand in the way of other changes
+	return apierrors.NewInvalid(schema.GroupKind{Kind: "Namespace"}, ns.Name, problems)
+}
+
+// offenders says which pods violate a level: one for each way of doing so, and how many more do.
+func (p *podSecurity) offenders(namespace string, level psa.LevelVersion) (texts []string) {
+	type group struct {
+		first string
+		more  int
+	}
+	groups := map[string]*group{}
+	all := p.env.Reader.List(pods, namespace)
+	for _, o := range all[:min(len(all), maxJudged)] {
+		pod, ok := o.(*corev1.Pod)
+		if !ok {
+			continue
+		}
+		r := policy.AggregateCheckResults(p.evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec))
+		if r.Allowed {
+			continue
+		}
+		switch g := groups[r.ForbiddenReason()]; {
+		case g == nil:
+			groups[r.ForbiddenReason()] = &group{first: pod.Name}
+		default:
+			g.first, g.more = min(g.first, pod.Name), g.more+1
 		}
 	}
-	return forbidden(a, errors.New(problems.ToAggregate().Error()))
+	for reason, g := range groups {
+		switch g.more {
+		case 0:
+			texts = append(texts, fmt.Sprintf("%s: %s", g.first, reason))
+		case 1:
+			texts = append(texts, fmt.Sprintf("%s (and 1 other pod): %s", g.first, reason))
+		default:
+			texts = append(texts, fmt.Sprintf("%s (and %d other pods): %s", g.first, g.more, reason))
+		}
+	}
+	slices.Sort(texts)
+	if len(texts) > 0 {
+		texts = append([]string{fmt.Sprintf("existing pods in namespace %q violate the new PodSecurity enforce level %q", namespace, level.String())}, texts...)
+	}
+	if len(all) > maxJudged {
+		texts = append([]string{fmt.Sprintf("new PodSecurity enforce level only checked against the first %d of %d existing pods", maxJudged, len(all))}, texts...)
+	}
+	return texts
 }
 
 // judged gives the pod, or the template in a workload.

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -88,6 +89,9 @@ func (p *priorityClasses) global() *schedulingv1.PriorityClass {
 
 // Validate keeps a second class from being the default.
 func (p *priorityClasses) Validate(_ context.Context, a *Attributes) error {
+	if _, system := systemPriorities[a.Name]; system && a.Kind.GroupResource() == priorities && a.Operation == Delete {
+		return forbidden(a, errors.New("this is a system priority class and cannot be deleted"))
+	}
 	if a.Kind.GroupResource() != priorities || a.Operation != Create && a.Operation != Update {
 		return nil
 	}

@@ -50,6 +50,7 @@ type Writer interface {
 // Tokens signs and checks service account tokens (KEP-1205). Implemented by access.
 type Tokens interface {
 	Issue(claims TokenClaims) (token string, expires time.Time, err error)
+	Audiences() []string // of a token that asks for none
 	Review(ctx context.Context, spec authenticationv1.TokenReviewSpec) authenticationv1.TokenReviewStatus
 }
 

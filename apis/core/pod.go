@@ -106,8 +106,6 @@ func preparePodStatus(p, old *corev1.Pod) {
 	if p.Status.QOSClass == "" {
 		p.Status.QOSClass = old.Status.QOSClass
 	}
-	addresses(&p.Status.PodIP, &p.Status.PodIPs, func(a *corev1.PodIP) *string { return &a.IP })
-	addresses(&p.Status.HostIP, &p.Status.HostIPs, func(a *corev1.HostIP) *string { return &a.IP })
 }
 
 // addresses keeps the older field for one address and the list, of which it is the first, the same. Of two that differ

@@ -11,6 +11,8 @@ import (
 // defaultPod adds to DefaultPodSpec what holds for pods but not for templates.
 func defaultPod(p *corev1.Pod) {
 	spec := &p.Spec
+	addresses(&p.Status.PodIP, &p.Status.PodIPs, func(a *corev1.PodIP) *string { return &a.IP })
+	addresses(&p.Status.HostIP, &p.Status.HostIPs, func(a *corev1.HostIP) *string { return &a.IP })
 	DefaultPodSpec(spec)
 	for _, list := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
 		for i := range list {

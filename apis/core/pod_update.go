@@ -22,9 +22,9 @@ const podImmutable = "pod updates may not change fields other than `spec.contain
 // validatePodUpdate allows the few changes that the node can follow.
 func validatePodUpdate(p, old *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
-	errs := sameContainers(p, old, path)
-	if len(errs) > 0 {
-		return errs
+	errs := validateMirrorUpdate(p, old)
+	if bad := sameContainers(p, old, path); len(bad) > 0 {
+		return append(errs, bad...)
 	}
 	errs = append(errs, validateDeadlineUpdate(p.Spec.ActiveDeadlineSeconds, old.Spec.ActiveDeadlineSeconds, path.Child("activeDeadlineSeconds"))...)
 	errs = append(errs, onlyMoreTolerations(p.Spec.Tolerations, old.Spec.Tolerations, path.Child("tolerations"))...)

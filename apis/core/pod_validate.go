@@ -18,11 +18,35 @@ const (
 
 func validatePod(p *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
-	errs := validatePodSpec(&p.Spec, path)
+	errs := validateMirror(p)
+	errs = append(errs, validatePodSpec(&p.Spec, path)...)
 	if len(p.Spec.SchedulingGates) > 0 && p.Spec.NodeName != "" && p.Status.Phase == corev1.PodPending && p.ResourceVersion == "" {
 		errs = append(errs, field.Forbidden(path.Child("nodeName"), "cannot be set until all schedulingGates have been cleared"))
 	}
 	return errs
+}
+
+var mirrorPath = field.NewPath("metadata", "annotations").Key(corev1.MirrorPodAnnotationKey)
+
+// validateMirror: what a node shows of a pod that it has from a file is on that node.
+func validateMirror(p *corev1.Pod) field.ErrorList {
+	if value, ok := p.Annotations[corev1.MirrorPodAnnotationKey]; ok && p.Spec.NodeName == "" {
+		return field.ErrorList{field.Invalid(mirrorPath, value, "must set spec.nodeName if mirror pod annotation is set")}
+	}
+	return nil
+}
+
+// validateMirrorUpdate: a pod is made a mirror when it is made.
+func validateMirrorUpdate(p, old *corev1.Pod) field.ErrorList {
+	value, is := p.Annotations[corev1.MirrorPodAnnotationKey]
+	before, was := old.Annotations[corev1.MirrorPodAnnotationKey]
+	switch {
+	case was && (!is || value != before):
+		return field.ErrorList{field.Forbidden(mirrorPath, "may not remove or update mirror pod annotation")}
+	case is && !was:
+		return field.ErrorList{field.Forbidden(mirrorPath, "may not add mirror pod annotation")}
+	}
+	return nil
 }
 
 // ValidatePodTemplate checks the template that a controller makes pods of.

@@ -47,18 +47,23 @@ func assignFamilies(env *api.Env, s *corev1.Service) field.ErrorList {
 	spec := &s.Spec
 	free := headless(s) && len(spec.Selector) == 0 // its endpoints are made by hand, of any family
 	defaultFamilyPolicy(spec, free)
+	given := len(spec.IPFamilies)
 	familiesFromAddresses(spec)
 	if len(spec.IPFamilies) == 0 {
 		spec.IPFamilies = []corev1.IPFamily{cluster[0]}
 	}
 	dual := len(cluster) > 1 || free
-	if *spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack && !dual {
-		return field.ErrorList{field.Invalid(field.NewPath("spec", "ipFamilyPolicy"), *spec.IPFamilyPolicy, "this cluster is not configured for dual-stack services")}
-	}
 	var errs field.ErrorList
+	if *spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack && !dual {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "ipFamilyPolicy"), *spec.IPFamilyPolicy, "this cluster is not configured for dual-stack services"))
+	}
 	for i, f := range spec.IPFamilies {
-		if !free && !slices.Contains(cluster, f) {
+		switch {
+		case free || slices.Contains(cluster, f):
+		case i < given || i >= len(spec.ClusterIPs):
 			errs = append(errs, field.Invalid(field.NewPath("spec", "ipFamilies").Index(i), f, "not configured on this cluster"))
+		default:
+			errs = append(errs, field.Invalid(field.NewPath("spec", "clusterIPs").Index(i), spec.ClusterIPs, string(f)+" is not configured on this cluster"))
 		}
 	}
 	switch {

@@ -2,13 +2,9 @@ package core
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -32,7 +28,9 @@ const (
 func issueToken(_ context.Context, env *api.Env, call api.Call, object runtime.Object) (runtime.Object, error) {
 	req := object.(*authenticationv1.TokenRequest)
 	if req.Name != "" && req.Name != call.Name {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("metadata.name on the request (%s) does not match the name in the URL (%s)", req.Name, call.Name))
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: "authentication.k8s.io", Kind: "TokenRequest"}, call.Name, field.ErrorList{
+			field.Invalid(field.NewPath("metadata", "name"), req.Name, "must match the service account name if specified"),
+		})
 	}
 	if req.Namespace != "" && req.Namespace != call.Namespace {
 		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
@@ -59,28 +57,12 @@ func issueToken(_ context.Context, env *api.Env, call api.Call, object runtime.O
 	}
 	out := req.DeepCopy()
 	out.Name, out.Namespace = call.Name, call.Namespace
-	out.UID, out.CreationTimestamp = types.UID(uuid.NewString()), metav1.Now()
+	out.UID, out.CreationTimestamp = account.GetUID(), metav1.Now()
 	if len(out.Spec.Audiences) == 0 {
-		out.Spec.Audiences = audiences(token)
+		out.Spec.Audiences = env.Tokens.Audiences()
 	}
 	out.Status = authenticationv1.TokenRequestStatus{Token: token, ExpirationTimestamp: metav1.NewTime(expires)}
 	return out, nil
-}
-
-// audiences are those that a token names, which was just made.
-func audiences(token string) []string {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return nil
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
-	var claims struct {
-		Audience []string `json:"aud"`
-	}
-	if err != nil || json.Unmarshal(raw, &claims) != nil {
-		return nil
-	}
-	return claims.Audience
 }
 
 func validateTokenRequest(req *authenticationv1.TokenRequest) field.ErrorList {
@@ -147,7 +129,7 @@ func boundObject(env *api.Env, kind schema.GroupResource, namespace string, ref 
 		return nil, apierrors.NewNotFound(kind, ref.Name)
 	}
 	if ref.UID != "" && ref.UID != object.GetUID() {
-		return nil, apierrors.NewConflict(kind, ref.Name, uidMismatch(ref.UID))
+		return nil, apierrors.NewConflict(schema.GroupResource{Resource: ref.Kind}, ref.Name, uidMismatch(ref.UID))
 	}
 	return object, nil
 }

@@ -22,7 +22,7 @@ func (p *Proxy) serviceProxyLocation(r *http.Request, req Request) (target, erro
 	}
 	obj, ok := p.reader.Get(svcResource, req.Namespace, name)
 	if !ok {
-		return target{}, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
+		return target{}, noEndpoints(name) // as of one that is there
 	}
 	portName, err := servicePort(obj.(*corev1.Service), port)
 	if err != nil {
@@ -30,13 +30,17 @@ func (p *Proxy) serviceProxyLocation(r *http.Request, req Request) (target, erro
 	}
 	ready, _ := endpoints.Ready(p.reader, req.Namespace, name, portName)
 	if len(ready) == 0 {
-		return target{}, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
+		return target{}, noEndpoints(name)
 	}
 	ip, number, err := net.SplitHostPort(endpoints.Pick(ready))
 	if err != nil {
 		return target{}, apierrors.NewBadRequest("address not allowed")
 	}
 	return backend(r, req, scheme, ip, number)
+}
+
+func noEndpoints(name string) error {
+	return apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
 }
 
 // servicePort gives the name of the port meant: by name, by number, or the only one.
@@ -49,5 +53,8 @@ func servicePort(s *corev1.Service, port string) (string, error) {
 			return sp.Name, nil
 		}
 	}
-	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %q found for service %q", port, s.Name))
+	if _, err := strconv.Atoi(port); err != nil {
+		return "", noEndpoints(s.Name)
+	}
+	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %s found for service %q", port, s.Name))
 }

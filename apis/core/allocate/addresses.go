@@ -14,7 +14,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -84,13 +83,15 @@ func (a *Addresses) all() []netip.Prefix {
 // CIDRs gives the ranges that the server was started with.
 func (a *Addresses) CIDRs() []netip.Prefix { return a.prefixes }
 
+var errForeign = errors.New("the provided network does not match the current range")
+
 // Take reserves one address.
 func (a *Addresses) Take(addr netip.Addr) error {
 	addr = addr.Unmap()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.usable(addr) {
-		return fmt.Errorf("the provided IP (%s) is not in the valid range. The range of valid IPs is %s", addr, a.ranges())
+		return errForeign
 	}
 	if !a.free(addr) {
 		return ErrAddressTaken
@@ -144,14 +145,6 @@ func (a *Addresses) usable(addr netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-func (a *Addresses) ranges() string {
-	var list []string
-	for _, p := range a.all() {
-		list = append(list, p.String())
-	}
-	return strings.Join(list, ",")
 }
 
 // span is how many addresses a range can hand out: the network's own is not one of them,
