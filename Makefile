@@ -58,7 +58,7 @@ conformance: $(if $(CLUSTER),,build) ## the official conformance suite, half an 
 	@_output/conformance/bin/run -focus="$$FOCUS" -skip="$$SKIP" -cluster="$$CLUSTER" -load="$$LOAD" -procs=$(or $(PROCS),10) \
 		-serial=$(or $(SERIAL),1) -keep=$(or $(KEEP),0) -failed=$(or $(FAILED),0) -pull=$(or $(PULL),0)
 
-clients: $(if $(KUBECONFIG),,build) ## kubectl of four versions, Helm, controller-runtime, client-go, Python, JavaScript and curl; FOCUS='regex' KUBECONFIG=file
+clients: $(if $(CLUSTER),,build) ## kubectl of four versions, Helm, controller-runtime, client-go, Python, JavaScript and curl; FOCUS='regex' CLUSTER=kubeconfig
 	@./test/clients/run.sh
 
 clean: ## remove what was built

@@ -1,7 +1,7 @@
 #!/bin/bash
 # make clients: prepares the clients in _output/clients/bin as <client>-<version>, starts a server without node, runs the
 # tests, ends the server. Needs Go and the module proxy; npm for JavaScript, apt-get for Python, curl: what is not there is left out.
-# FOCUS='regexp' runs some tests ('Sessions/helm/v4'), KUBECONFIG=file tests another cluster (of an administrator).
+# FOCUS='regexp' runs some tests ('Sessions/helm/v4'), CLUSTER=kubeconfig tests another cluster (of an administrator).
 set -euo pipefail
 cd "$(dirname "$0")"
 out=$PWD/../../_output/clients bin=$out/bin name=clients-kit port=${PORT:-7543}
@@ -78,11 +78,11 @@ has curl curl && ln -sf "$(command -v curl)" "$bin/curl-$(curl --version | sed -
 proa=$PWD/../../bin/proa
 export CLIENTS=$bin
 trap end EXIT
-ours=${KUBECONFIG:+no}
-[ -n "$ours" ] || serve
+[ -z "${CLUSTER:-}" ] || export KUBECONFIG=$CLUSTER
+[ -n "${CLUSTER:-}" ] || serve
 status=0
 go test -count=1 -timeout 20m -run "${FOCUS:-.}" -json ./... > "$out/results.json" || status=$?
-if [ -z "$ours" ]; then # and with what is not on by default
+if [ -z "${CLUSTER:-}" ]; then # and with what is not on by default
 	end
 	serve --feature-gates=CBORServingAndStorage=true
 	KUBE_FEATURE_ClientsAllowCBOR=true KUBE_FEATURE_ClientsPreferCBOR=true KUBE_FEATURE_WatchListClient=false \
