@@ -226,7 +226,7 @@ func (m *models) meanings(t reflect.Type) string {
 	var b strings.Builder
 	b.WriteString("\n\nPossible enum values:")
 	for _, value := range slices.Sorted(maps.Keys(values)) {
-		fmt.Fprintf(&b, "\n - `%q` %v", value, values[value])
+		b.WriteString(strings.TrimSuffix(fmt.Sprintf("\n - `%q` %v", value, values[value]), " "))
 	}
 	return b.String()
 }
