@@ -17,7 +17,7 @@ BIN := bin/proa
 CLIENT := k8s.io/component-base/version
 LDFLAGS := -s -w -funcalign=16 -X $(CLIENT).gitVersion=v1.37.1+proa -X $(CLIENT).gitMajor=1 -X $(CLIENT).gitMinor=37
 
-.PHONY: help up down uninstall deps helpers build test lint conformance clients clean
+.PHONY: help up down uninstall deps helpers build test lint conformance clients twin clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -60,6 +60,11 @@ conformance: $(if $(CLUSTER),,build) ## the official conformance suite, half an 
 
 clients: $(if $(CLUSTER),,build) ## kubectl of four versions, Helm, controller-runtime, client-go, Python, JavaScript and curl; FOCUS='regex' CLUSTER=kubeconfig
 	@./test/clients/run.sh
+
+twin: ## run Kubernetes' own API server on loopback, to compare with
+	@mkdir -p _output/twin
+	@cd test/conformance && GOFLAGS= CGO_ENABLED=0 go build -o ../../_output/twin/twin ./twin
+	@GOFLAGS= CGO_ENABLED=0 _output/twin/twin -dir $(CURDIR)/_output/twin -module test/conformance
 
 clean: ## remove what was built
 	@rm -rf bin _output runtime/helpers/bin/*

@@ -111,12 +111,19 @@ func (r *request) identify() error {
 		r.user = u
 		return nil
 	}
+	begun := time.Now()
 	u, err := r.s.cfg.Authenticator.Authenticate(r.r)
+	took := time.Since(begun)
+	if err == nil && u == nil {
+		err = errors.New("no credentials")
+	}
 	if err != nil {
+		r.s.metrics.Access.Stranger(took)
 		return err
 	}
-	if u == nil {
-		return errors.New("no credentials")
+	r.s.metrics.Access.Identified(u.Name, took)
+	if r.r.TLS != nil && len(r.r.TLS.PeerCertificates) > 0 {
+		r.s.metrics.Access.Certificate(r.r.TLS.PeerCertificates[0].NotAfter.Sub(begun))
 	}
 	r.user = u
 	return nil
@@ -206,7 +213,9 @@ func withEveryone(user string, groups []string) []string {
 func (r *request) authorize() error {
 	a := r.attributes()
 	r.asked = a
+	begun := time.Now()
 	d, reason := r.s.cfg.Authorizer.Authorize(r.r.Context(), a)
+	r.s.metrics.Access.Decided(d, time.Since(begun))
 	r.auditDecision(d, reason)
 	if d == access.Allow {
 		return nil
@@ -271,8 +280,10 @@ func (r *request) admit() error {
 	if _, own := r.r.Context().Value(userKey{}).(*api.User); own || r.long() && r.verb != "watch" {
 		return nil
 	}
+	begun := time.Now()
 	var err error
 	r.place, err = r.s.fairness.Admit(r.r.Context(), r.asked, r.seats(), r.w.Header())
+	r.elsewhere += time.Since(begun)
 	return err
 }
 

@@ -8,13 +8,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/proa-dev/proa/access/admission"
+	"github.com/proa-dev/proa/access/webhook"
 	"github.com/proa-dev/proa/apiserver/metrics"
 )
 
 // sent is the way of an answer to the client; it remembers the status code.
 type sent struct {
 	http.ResponseWriter
-	code int // 0: none yet
+	code  int // 0: none yet
+	bytes int64
 	// begun is told the code when the answer begins; nil: nobody is.
 	begun func(code int)
 }
@@ -38,7 +41,9 @@ func (s *sent) WriteHeader(code int) {
 
 func (s *sent) Write(b []byte) (int, error) {
 	s.begin(http.StatusOK)
-	return s.ResponseWriter.Write(b)
+	n, err := s.ResponseWriter.Write(b)
+	s.bytes += int64(n)
+	return n, err
 }
 
 // Flush passes on what was written.
@@ -81,9 +86,26 @@ func (r *request) begin() func() {
 // count counts a request that is over.
 func (r *request) count(since time.Time) {
 	if !r.began {
-		r.s.metrics.Of(r.counted()).Done(r.sent.status(), time.Since(since))
+		r.s.metrics.Of(r.counted()).Done(r.sent.status(), time.Since(since), r.elsewhere, r.sent.bytes)
 	}
 }
+
+// observed is a request that is told what its admission takes.
+type observed request
+
+// Phase implements admission.Observer, as Step and Webhook do.
+func (o *observed) Phase(phase admission.Phase, op admission.Operation, rejected bool, took time.Duration) {
+	o.s.metrics.Admission.Phase(phase, op, rejected, took)
+}
+
+func (o *observed) Step(name string, phase admission.Phase, op admission.Operation, rejected bool, took time.Duration) {
+	if name == webhook.MutatingName || name == webhook.ValidatingName {
+		o.elsewhere += took
+	}
+	o.s.metrics.Admission.Step(name, phase, op, rejected, took)
+}
+
+func (o *observed) Webhook(c admission.WebhookCall) { o.s.metrics.Admission.Webhook(c) }
 
 func (s *sent) status() int {
 	if s.code == 0 {

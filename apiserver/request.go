@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
@@ -17,6 +18,7 @@ import (
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apiserver/catalog"
 	"github.com/proa-dev/proa/apiserver/fairness"
+	"github.com/proa-dev/proa/apiserver/metrics"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/store"
 )
@@ -48,10 +50,13 @@ type request struct {
 	place   fairness.Place     // among the requests that run at once
 	sent    sent               // the way to the client
 	began   bool               // counted as one that lasts
-	out     *choice            // how to answer
-	started bool               // the answer has begun
-	warned  map[string]bool
-	shown   map[*store.Item]api.Object // views that are ready, see show
+	events  *metrics.Events    // of a watch
+	// elsewhere is how long others were waited for: a queue, webhooks.
+	elsewhere time.Duration
+	out       *choice // how to answer
+	started   bool    // the answer has begun
+	warned    map[string]bool
+	shown     map[*store.Item]api.Object // views that are ready, see show
 }
 
 // route reads the path.

@@ -136,7 +136,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, env: cfg.Env,
 		fairness: cfg.Fairness,
 		metrics: metrics.New(append([]prometheus.Collector{
-			metrics.Objects(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Audit(cfg.Audit), metrics.Build(cfg.Version),
+			metrics.Objects(cfg.Store), metrics.Size(cfg.Store), metrics.Fairness(cfg.Fairness), metrics.Audit(cfg.Audit), metrics.Build(cfg.Version),
 		}, cfg.Metrics...)...),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())

@@ -59,6 +59,7 @@ func (r *request) watch() error {
 		settled()
 	}
 	frames := r.frames(w)
+	r.events = r.s.metrics.Watch.Of(r.kind.Resource)
 	first := true
 	for {
 		events, err := w.Next(ctx)
@@ -90,10 +91,12 @@ func (r *request) sendEvents(events []store.Event, frames *frames, first bool) b
 	}()
 	for i := range events {
 		var err error
+		had := len(buf)
 		if buf, err = r.appendEvent(buf, &events[i], frames, first && i == 0); err != nil {
 			r.s.log.Error("encode watch event", "path", r.r.URL.Path, "err", err)
 			return false
 		}
+		r.events.Sent(len(buf) - had)
 		if len(buf) >= chunk {
 			if _, err := r.w.Write(buf); err != nil {
 				return false

@@ -68,7 +68,7 @@ func (r *request) attributesFor(op admission.Operation, obj, old api.Object, dry
 	a := &admission.Attributes{
 		Kind: r.kind.Kind, Subresource: r.sub, Namespace: r.namespace, Name: r.name,
 		Operation: op, User: r.user, DryRun: dryRun, Warn: r.warn, Options: r.admissionOptions(op),
-		Annotate: r.record.Annotator(),
+		Annotate: r.record.Annotator(), Observer: (*observed)(r),
 	}
 	if obj != nil {
 		a.Object = obj

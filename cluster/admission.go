@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"fmt"
+
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/proa-dev/proa/access"
@@ -15,7 +17,11 @@ import (
 // admission is the whole chain: the built-in steps, then what users add: policies before
 // webhooks, since they cost no round trip.
 func (c *controlPlane) admission(reader api.Reader, authorizer access.Authorizer, list *catalog.Catalog) (admission.Chain, error) {
-	chain, err := admission.DefaultChain(admission.Env{Reader: reader, Authorizer: authorizer, RBAC: c.rbac, Log: c.log})
+	settings, err := admission.ReadSettings(c.cfg.AdmissionConfig)
+	if err != nil {
+		return nil, fmt.Errorf("--admission-control-config-file: %w", err)
+	}
+	chain, err := admission.DefaultChain(admission.Env{Reader: reader, Authorizer: authorizer, RBAC: c.rbac, Settings: settings, Log: c.log})
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ const againRetry = 200 * time.Millisecond
 
 // bootstrap makes the objects that every cluster has, those that are missing.
 func (c *controlPlane) bootstrap(ctx context.Context, client kubernetes.Interface) error {
-	if err := bootstrap(ctx, client, c.cfg); err != nil {
+	if err := bootstrap(ctx, client, c.cfg, c.log); err != nil {
 		return err
 	}
 	return aggregate.PublishTrust(ctx, client, c.pki.CA.PEM, c.pki.FrontProxy.PEM)

@@ -29,6 +29,9 @@ import (
 // runs a node until ctx ends.
 func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Progress) error {
 	logLibraries(log)
+	if err := countRestClients(); err != nil {
+		return err
+	}
 	if err := cfg.Node.complete(cfg.Place); err != nil {
 		return err
 	}

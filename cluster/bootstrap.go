@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -29,7 +31,7 @@ func dnsAddress(services netip.Prefix) netip.Addr { return nthAddress(services, 
 var bootstrapNamespaces = []string{metav1.NamespaceSystem, metav1.NamespaceDefault, metav1.NamespacePublic, corev1.NamespaceNodeLease}
 
 // bootstrap makes the objects that every cluster has, those that are missing.
-func bootstrap(ctx context.Context, client kubernetes.Interface, cfg *ServerConfig) error {
+func bootstrap(ctx context.Context, client kubernetes.Interface, cfg *ServerConfig, log *slog.Logger) error {
 	if err := firstClass(ctx, client); err != nil {
 		return err
 	}
@@ -52,9 +54,15 @@ func bootstrap(ctx context.Context, client kubernetes.Interface, cfg *ServerConf
 	}
 	for _, s := range []*corev1.Service{apiService(cfg), dnsService(cfg)} {
 		_, err := client.CoreV1().Services(s.Namespace).Create(ctx, s, metav1.CreateOptions{})
-		if err := made(err); err != nil {
-			return fmt.Errorf("create service %s: %w", s.Name, err)
+		if err := made(err); err == nil {
+			continue
 		}
+		holder, findErr := holderOf(ctx, client, s.Spec.ClusterIP)
+		if findErr != nil || holder == "" {
+			return fmt.Errorf("create service %s: %w", s.Name, errors.Join(err, findErr))
+		}
+		log.Error("a service that every cluster has is missing, since its address is another's; make that one anew without it",
+			"service", s.Namespace+"/"+s.Name, "address", s.Spec.ClusterIP, "other", holder)
 	}
 	if err := publishFacts(ctx, client, cfg); err != nil {
 		return err
@@ -115,6 +123,21 @@ func firstClass(ctx context.Context, client kubernetes.Interface) error {
 		return fmt.Errorf("create storage class %s: %w", localpath.Class, err)
 	}
 	return nil
+}
+
+// holderOf is the service with this address, as "namespace/name"; empty if there is none. An
+// etcd that another control plane used may have one.
+func holderOf(ctx context.Context, client kubernetes.Interface, address string) (string, error) {
+	all, err := client.CoreV1().Services(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return "", err
+	}
+	for _, s := range all.Items {
+		if slices.Contains(s.Spec.ClusterIPs, address) {
+			return s.Namespace + "/" + s.Name, nil
+		}
+	}
+	return "", nil
 }
 
 // made passes over what is there already.

@@ -32,6 +32,7 @@ type ServerConfig struct {
 	Gates            Gates
 	EnablePlugins    []string // of admission, by their names in kube-apiserver
 	DisablePlugins   []string
+	AdmissionConfig  string // file with an AdmissionConfiguration; empty: none
 	KeepEncryption   bool   // what EncryptionConfig held at the start: a changed file is not read again
 	EncryptionConfig string // file of the keys that seal objects in etcd; empty: made at the first start
 	Audit            AuditConfig

@@ -37,8 +37,10 @@ import (
 	"github.com/proa-dev/proa/apiserver/discovery"
 	"github.com/proa-dev/proa/apiserver/fairness"
 	"github.com/proa-dev/proa/apiserver/h2"
+	"github.com/proa-dev/proa/apiserver/metrics"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
+	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/internal/reload"
 	"github.com/proa-dev/proa/pki"
 	"github.com/proa-dev/proa/store"
@@ -67,7 +69,10 @@ type controlPlane struct {
 
 	aggregator *aggregate.Aggregator
 	fairness   *fairness.Fairness
-	started    chan struct{} // closed when what every cluster has is there
+	storage    *metrics.Storage
+	queues     *loop.Queues
+	services   prometheus.Collector // their addresses and ports
+	started    chan struct{}        // closed when what every cluster has is there
 	running    atomic.Pointer[Group]
 	toBackends *pki.Renewing
 	admin      *pki.Renewing                // in the administrator's kubeconfig
@@ -76,7 +81,7 @@ type controlPlane struct {
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
 func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (_ *controlPlane, err error) {
-	c := &controlPlane{cfg: cfg, log: log}
+	c := &controlPlane{cfg: cfg, log: log, storage: metrics.NewStorage(), queues: loop.NewQueues()}
 	defer func() {
 		if err != nil && c.store != nil {
 			err = errors.Join(err, c.store.Close())
@@ -94,7 +99,7 @@ func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (
 		if err := c.keys.Ready(ctx); err != nil {
 			return err
 		}
-		c.store, err = openStore(ctx, cfg, c.keys, log)
+		c.store, err = openStore(ctx, cfg, c.keys, c.storage, log)
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -104,8 +109,8 @@ func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (
 }
 
 // openStore starts etcd and loads all kinds side by side.
-func openStore(ctx context.Context, cfg *ServerConfig, keys *seal.Keys, log *slog.Logger) (*store.Store, error) {
-	sc := store.Config{Dir: cfg.Place.Dir() + "/etcd", Seal: keys, Log: log.With("part", "store")}
+func openStore(ctx context.Context, cfg *ServerConfig, keys *seal.Keys, observer store.Observer, log *slog.Logger) (*store.Store, error) {
+	sc := store.Config{Dir: cfg.Place.Dir() + "/etcd", Seal: keys, Observer: observer, Log: log.With("part", "store")}
 	if len(cfg.EtcdServers) > 0 {
 		sc.Dir, sc.Endpoints = "", cfg.EtcdServers
 	}
@@ -193,8 +198,10 @@ func (c *controlPlane) assemble() error {
 			"/debug/pprof/": profiling(),
 			encryptionPath:  http.HandlerFunc(c.serveEncryption), rotatePath: http.HandlerFunc(c.serveEncryption),
 		},
-		Open:    map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
-		Metrics: []prometheus.Collector{reload.Collector(c.files...), c.cfg.Gates.collector()},
+		Open: map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
+		Metrics: []prometheus.Collector{
+			reload.Collector(c.files...), c.cfg.Gates.collector(), c.storage, c.queues, c.services, metrics.APIServices(reader),
+		},
 		Version: Version(), Log: c.log.With("part", "apiserver"),
 	})
 	if err != nil {
@@ -250,6 +257,7 @@ func (c *controlPlane) allocators(env *api.Env) error {
 		c.log.Warn("a stored service holds what it should not", "err", err)
 	}
 	env.Services, env.Ports = addresses, ports
+	c.services = metrics.Services(addresses, ports)
 	return nil
 }
 

@@ -221,10 +221,11 @@ func (c *taken) object(kind *api.Kind, text []byte) api.Object {
 type taken struct {
 	t     *testing.T
 	etcd  *clientv3.Client
+	plane *controlPlane
 	front http.RoundTripper
 }
 
-func (c *taken) in(t *testing.T) *taken { return &taken{t, c.etcd, c.front} }
+func (c *taken) in(t *testing.T) *taken { return &taken{t, c.etcd, c.plane, c.front} }
 
 func newTaken(t *testing.T) *taken {
 	cfg := embed.NewConfig()
@@ -251,7 +252,7 @@ func newTaken(t *testing.T) *taken {
 	sc := &ServerConfig{
 		EncryptionConfig: plain,
 		Place:            &Place{Name: "taken", Roots: Roots{Data: dir, Run: dir, Config: dir}},
-		AdvertiseAddress: netip.MustParseAddr("127.0.0.1"), EtcdServers: []string{address},
+		AdvertiseAddress: netip.MustParseAddr("192.0.2.1"), EtcdServers: []string{address},
 		ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16"), ClusterCIDR: netip.MustParsePrefix("10.97.0.0/16"),
 	}
 	if err := sc.complete(); err != nil {
@@ -273,6 +274,7 @@ func newTaken(t *testing.T) *taken {
 		}
 	})
 	<-plane.custom.Ready()
+	c.plane = plane
 	c.front = plane.server.LocalTransport(api.User{Name: "root", Groups: []string{"system:masters", "system:authenticated"}})
 	c.send("POST", "/api/v1/namespaces", []byte(`{"metadata":{"name":"test"}}`), "application/json")
 	c.send("POST", "/api/v1/namespaces/test/serviceaccounts", []byte(`{"metadata":{"name":"default"}}`), "application/json")

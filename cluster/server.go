@@ -21,6 +21,9 @@ import (
 // with an error when it cannot start or a part that all depends on fails.
 func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *Progress) error {
 	logLibraries(log)
+	if err := countRestClients(); err != nil {
+		return err
+	}
 	if err := cfg.complete(); err != nil {
 		return err
 	}

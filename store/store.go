@@ -48,7 +48,13 @@ type Config struct {
 	Log       *slog.Logger  // nil: slog.Default()
 	Compact   time.Duration // how long old revisions are kept; default 5m, as upstream
 	Seal      *seal.Keys    // seals the values of some kinds in etcd; nil: none
+	Observer  Observer      // is told of each write; nil: nobody is
 	Events    int           // watch events kept per kind, and the longest queue of one watcher; default 10000 (bounded in bytes too)
+}
+
+// Observer is told how long etcd took for each write: "create", "update" or "delete".
+type Observer interface {
+	Request(operation string, of schema.GroupResource, took time.Duration, err error)
 }
 
 // Store is an open store. Safe for concurrent use.
@@ -173,6 +179,18 @@ func (s *Store) HealthAt(ctx context.Context, endpoint string) error {
 		return fmt.Errorf("etcd at %s: %s", endpoint, strings.Join(answer.Errors, "; "))
 	}
 	return nil
+}
+
+// Size of the database file in bytes.
+func (s *Store) Size(ctx context.Context) (int64, error) {
+	if s.member != nil {
+		return s.member.etcd.Server.Backend().Size(), nil
+	}
+	answer, err := s.client.Status(ctx, s.cfg.Endpoints[0])
+	if err != nil {
+		return 0, fmt.Errorf("ask etcd: %w", err)
+	}
+	return answer.DbSize, nil
 }
 
 // broken tells why etcd cannot write any more.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -89,7 +90,9 @@ func (c *Collection) put(ctx context.Context, action, path string, at int64, val
 	if err != nil {
 		return nil, false, err
 	}
+	begun := time.Now()
 	answer, err := c.commit(ctx, key, at, inEtcd)
+	c.observe(action, begun, err)
 	if err != nil {
 		return nil, false, c.failedWrite(action, key, err)
 	}
@@ -159,10 +162,12 @@ func (c *Collection) tryDelete(ctx context.Context, path string, cur *Item, chec
 		return nil, false, err
 	}
 	key := c.folder + path
+	begun := time.Now()
 	answer, err := c.s.client.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(key), "=", cur.Revision)).
 		Then(clientv3.OpDelete(key)).
 		Commit()
+	c.observe("delete", begun, err)
 	if err != nil {
 		return nil, false, c.failedWrite("delete", key, err)
 	}
@@ -171,6 +176,12 @@ func (c *Collection) tryDelete(ctx context.Context, path string, cur *Item, chec
 		return nil, false, c.s.wait(ctx, revision)
 	}
 	return cur.at(revision), true, c.s.committed(ctx, revision, change{c: c, path: path})
+}
+
+func (c *Collection) observe(operation string, begun time.Time, err error) {
+	if o := c.s.cfg.Observer; o != nil {
+		o.Request(operation, c.kind.GroupResource(), time.Since(begun), err)
+	}
 }
 
 // failedWrite prefers the reason why etcd gave up to the timeout that follows from it.

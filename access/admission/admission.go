@@ -48,6 +48,8 @@ type Attributes struct {
 	Warn func(text string)
 	// Annotate adds an annotation to the request's audit events; nil: nobody keeps them.
 	Annotate func(key, value string)
+	// Observer is told what took how long; nil: nobody is.
+	Observer Observer
 
 	again, second bool
 	kept          map[any]any
@@ -113,32 +115,47 @@ type Chain []Step
 // one of them wants it.
 func (c Chain) Mutate(ctx context.Context, a *Attributes) error {
 	a.again, a.second = false, false
-	err := c.mutate(ctx, a)
-	if err != nil || !a.again {
-		return err
-	}
-	a.second = true
-	return c.mutate(ctx, a)
-}
-
-func (c Chain) mutate(ctx context.Context, a *Attributes) error {
-	for _, s := range c {
-		if s.Mutator != nil {
-			if err := s.Mutator.Mutate(ctx, a); err != nil {
-				return err
-			}
+	return c.phase(a, Admit, func(s *Step) (bool, error) {
+		if s.Mutator == nil {
+			return false, nil
 		}
-	}
-	return nil
+		return true, s.Mutator.Mutate(ctx, a)
+	})
 }
 
 // Validate asks each validator in order and stops at the first error.
 func (c Chain) Validate(ctx context.Context, a *Attributes) error {
-	for _, s := range c {
-		if s.Validator != nil {
-			if err := s.Validator.Validate(ctx, a); err != nil {
-				return err
-			}
+	return c.phase(a, Validate, func(s *Step) (bool, error) {
+		if s.Validator == nil {
+			return false, nil
+		}
+		return true, s.Validator.Validate(ctx, a)
+	})
+}
+
+// phase asks each step and tells the observer how long it took.
+func (c Chain) phase(a *Attributes, phase Phase, ask func(*Step) (asked bool, err error)) error {
+	watch := stopwatch{a: a, phase: phase}
+	begun := watch.start()
+	err := c.each(ask, &watch)
+	if err == nil && phase == Admit && a.again {
+		a.second = true
+		err = c.each(ask, &watch)
+	}
+	if a.Observer != nil {
+		a.Observer.Phase(phase, a.Operation, err != nil, watch.last.Sub(begun))
+	}
+	return err
+}
+
+func (c Chain) each(ask func(*Step) (asked bool, err error), watch *stopwatch) error {
+	for i := range c {
+		asked, err := ask(&c[i])
+		if asked {
+			watch.lap(c[i].Name, err != nil)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -18,7 +18,8 @@ type Env struct {
 	Log        *slog.Logger
 	// Admins are user names that may write the defaults without holding their permissions
 	// (the server's own client that stores them). system:masters always may.
-	Admins []string
+	Admins   []string
+	Settings Settings // see ReadSettings
 }
 
 // DefaultChain is the list of steps, those that are Off until enabled among them. Order is meaning:
@@ -31,12 +32,18 @@ func DefaultChain(env Env) (Chain, error) {
 	if env.Now == nil {
 		env.Now = time.Now
 	}
+	if env.Settings.PodSecurity == nil {
+		var err error
+		if env.Settings, err = ReadSettings(""); err != nil {
+			return nil, err
+		}
+	}
 	security, err := newPodSecurity(env)
 	if err != nil {
 		return nil, err
 	}
 	node, request := &nodeRestriction{env}, &certificateRequest{env}
-	runtime := &runtimeClasses{env}
+	runtime, selectors := &runtimeClasses{env}, &nodeSelectors{env, env.Settings.NodeSelectors}
 	account, priority, limits := &serviceAccount{env}, &priorityClasses{env}, &limitRanger{env}
 	return Chain{
 		{Name: "NamespaceLifecycle", Mutator: &namespaceLifecycle{env}}, // before all: nothing else is worth doing in a namespace that goes
@@ -58,6 +65,11 @@ func DefaultChain(env Env) (Chain, error) {
 		{Name: "ClusterTrustBundleAttest", Validator: &trustBundles{env}},
 		{Name: "DefaultIngressClass", Mutator: &defaultIngressClass{env}},
 		{Name: "PodTopologyLabels", Mutator: &podTopology{env}},
+		{Name: "ExtendedResourceToleration", Mutator: tolerateExtended{}, Off: true},
+		{Name: "PodNodeSelector", Mutator: selectors, Validator: selectors, Off: true},
+		{Name: "LimitPodHardAntiAffinityTopology", Validator: hostAntiAffinity{}, Off: true},
+		{Name: "NodeDeclaredFeatureValidator", Validator: &nodeFeatures{env}},
+		{Name: "PodResizeValidator", Validator: &podResize{env}},
 		{Name: "DenyServiceExternalIPs", Validator: externalAddresses{}, Off: true},
 		{Name: "RBACEscalation", Validator: &escalation{env}},
 	}, nil

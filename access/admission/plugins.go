@@ -13,9 +13,8 @@ var always = []string{"AlwaysAdmit", "CertificateApproval", "CertificateSigning"
 
 // absent are upstream's plugins that are not here.
 var absent = []string{
-	"AlwaysDeny", "EventRateLimit", "ExtendedResourceToleration", "ImagePolicyWebhook", "LimitPodHardAntiAffinityTopology",
-	"NamespaceAutoProvision", "NodeDeclaredFeatureValidator", "OwnerReferencesPermissionEnforcement", "PodGroupProtection",
-	"PodNodeSelector", "PodResizeValidator", "PodTolerationRestriction",
+	"AlwaysDeny", "EventRateLimit", "ImagePolicyWebhook", "NamespaceAutoProvision", "OwnerReferencesPermissionEnforcement",
+	"PodGroupProtection", "PodTolerationRestriction",
 }
 
 // own are steps that no setting names: they are parts of other things.

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	psaconfig "k8s.io/pod-security-admission/admission/api"
 	psa "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 )
@@ -20,6 +22,7 @@ type podSecurity struct {
 	env       Env
 	evaluator policy.Evaluator
 	defaults  psa.Policy
+	exempt    psaconfig.PodSecurityExemptions
 }
 
 func newPodSecurity(env Env) (*podSecurity, error) {
@@ -27,8 +30,24 @@ func newPodSecurity(env Env) (*podSecurity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pod security checks: %w", err)
 	}
-	open := psa.LevelVersion{Level: psa.LevelPrivileged, Version: psa.LatestVersion()}
-	return &podSecurity{env: env, evaluator: e, defaults: psa.Policy{Enforce: open, Audit: open, Warn: open}}, nil
+	defaults, err := psaconfig.ToPolicy(env.Settings.PodSecurity.Defaults)
+	if err != nil {
+		return nil, fmt.Errorf("pod security defaults: %w", err)
+	}
+	return &podSecurity{env: env, evaluator: e, defaults: defaults, exempt: env.Settings.PodSecurity.Exemptions}, nil
+}
+
+// exemption is by what a write is exempt from judgement, as the audit log names it; empty: it is not.
+func (p *podSecurity) exemption(a *Attributes, spec *corev1.PodSpec) string {
+	switch {
+	case slices.Contains(p.exempt.Namespaces, a.Namespace):
+		return "namespace"
+	case slices.Contains(p.exempt.Usernames, a.User.Name):
+		return "user"
+	case spec.RuntimeClassName != nil && slices.Contains(p.exempt.RuntimeClasses, *spec.RuntimeClassName):
+		return "runtimeClass"
+	}
+	return ""
 }
 
 func (p *podSecurity) Validate(_ context.Context, a *Attributes) error {
@@ -40,6 +59,10 @@ func (p *podSecurity) Validate(_ context.Context, a *Attributes) error {
 	}
 	meta, spec, isPod := judged(a)
 	if spec == nil {
+		return nil
+	}
+	if by := p.exemption(a, spec); by != "" {
+		a.annotate(psa.AuditAnnotationPrefix+psa.ExemptionReasonAnnotationKey, by)
 		return nil
 	}
 	obj, ok := p.env.Reader.Get(namespaces, "", a.Namespace)

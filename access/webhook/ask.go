@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/proa-dev/proa/access/admission"
 	"github.com/proa-dev/proa/access/admission/match"
 )
 
@@ -64,9 +65,39 @@ func (h *hook) review(request *admissionv1.AdmissionRequest) (*admissionv1.Admis
 	return nil, errors.New("webhook does not accept known AdmissionReview versions (v1, v1beta1)")
 }
 
-// ask sends the question. Errors are *callError, or an *apierrors.StatusError for what is
-// not asked at all.
-func (h *hook) ask(ctx context.Context, request *admissionv1.AdmissionRequest, mutating bool) (*admissionv1.AdmissionResponse, error) {
+// ask sends the question and has the answer counted. Errors are *callError, or an
+// *apierrors.StatusError for what is not asked at all.
+func (h *hook) ask(ctx context.Context, to admission.Observer, request *admissionv1.AdmissionRequest, mutating bool) (*admissionv1.AdmissionResponse, error) {
+	begun := time.Now()
+	answer, err := h.send(ctx, request, mutating)
+	if to == nil {
+		return answer, err
+	}
+	call := admission.WebhookCall{
+		Name: h.Name, Phase: admission.Validate, Operation: admission.Operation(request.Operation), Took: time.Since(begun),
+	}
+	if mutating {
+		call.Phase = admission.Admit
+	}
+	switch {
+	case err != nil:
+		var failed *callError
+		call.Failed = true
+		call.FailedOpen = errors.As(err, &failed) && h.ignores()
+		call.Rejected = !call.FailedOpen
+	case answer.Allowed:
+		call.Code = http.StatusOK
+	default:
+		call.Rejected, call.Code = true, http.StatusBadRequest
+		if answer.Result != nil {
+			call.Code = int(max(answer.Result.Code, http.StatusBadRequest))
+		}
+	}
+	to.Webhook(call)
+	return answer, err
+}
+
+func (h *hook) send(ctx context.Context, request *admissionv1.AdmissionRequest, mutating bool) (*admissionv1.AdmissionResponse, error) {
 	failed := func(what string, err error) error { return &callError{h.Name, fmt.Errorf("%s: %w", what, err)} }
 	if request.DryRun != nil && *request.DryRun {
 		if h.SideEffects == nil || *h.SideEffects != registrationv1.SideEffectClassNone && *h.SideEffects != registrationv1.SideEffectClassNoneOnDryRun {

@@ -107,7 +107,7 @@ func (m mutator) one(ctx context.Context, r *match.Request, h *hook, state *roun
 
 // apply asks and does what the answer says.
 func (m mutator) apply(ctx context.Context, r *match.Request, h *hook, t match.Target, request *admissionv1.AdmissionRequest) (changed bool, err error) {
-	answer, err := h.ask(ctx, request, true)
+	answer, err := h.ask(ctx, r.Observer, request, true)
 	if err != nil {
 		return false, err
 	}

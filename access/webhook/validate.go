@@ -24,6 +24,7 @@ type validator struct{ w *Webhooks }
 // call is one webhook that is asked about one request.
 type call struct {
 	*hook
+	to      admission.Observer
 	request *admissionv1.AdmissionRequest
 	answer  *admissionv1.AdmissionResponse
 	err     error
@@ -85,7 +86,7 @@ func (v validator) calls(ctx context.Context, r *match.Request, hooks []*hook) (
 		}
 		request := r.Review(t)
 		request.Object, request.OldObject = encoded.Object, encoded.OldObject
-		out = append(out, &call{hook: h, request: request})
+		out = append(out, &call{hook: h, to: r.Observer, request: request})
 	}
 	return out, nil
 }
@@ -120,7 +121,7 @@ func (w *Webhooks) guarded(ctx context.Context, c *call) {
 			c.err = &callError{c.Name, fmt.Errorf("panicked: %v", p)}
 		}
 	}()
-	c.answer, c.err = c.ask(ctx, c.request, false)
+	c.answer, c.err = c.ask(ctx, c.to, c.request, false)
 }
 
 // judge makes of an answer, or of none, what the client is told.

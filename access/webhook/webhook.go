@@ -55,14 +55,20 @@ func New(cfg Config) *Webhooks {
 	return w
 }
 
+// The names of the steps, as upstream's plugins.
+const (
+	MutatingName   = "MutatingAdmissionWebhook"
+	ValidatingName = "ValidatingAdmissionWebhook"
+)
+
 // Mutating is the step that lets webhooks change the object.
 func (w *Webhooks) Mutating() admission.Step {
-	return admission.Step{Name: "MutatingAdmissionWebhook", Mutator: mutator{w}}
+	return admission.Step{Name: MutatingName, Mutator: mutator{w}}
 }
 
 // Validating is the step that lets webhooks refuse it.
 func (w *Webhooks) Validating() admission.Step {
-	return admission.Step{Name: "ValidatingAdmissionWebhook", Validator: validator{w}}
+	return admission.Step{Name: ValidatingName, Validator: validator{w}}
 }
 
 // list is one sort of configurations, compiled.

@@ -35,10 +35,16 @@ var other = Request{Verb: "other"}
 
 // Registry counts; safe for concurrent use.
 type Registry struct {
+	Admission *Admission
+	Access    *Access
+	Watch     *Watch
+
 	own      *prometheus.Registry
 	handler  http.Handler
 	total    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	sli      *prometheus.HistogramVec
+	sizes    *prometheus.HistogramVec
 	long     *prometheus.GaugeVec
 	ended    *prometheus.CounterVec
 	old      *prometheus.GaugeVec
@@ -54,21 +60,29 @@ type Counters struct {
 	r        *Registry
 	request  Request
 	duration prometheus.Observer
+	sli      prometheus.Observer
+	size     prometheus.Observer // nil: not of interest
 	long     prometheus.Gauge
 	mu       sync.RWMutex
 	codes    map[int]prometheus.Counter
 }
 
-// Seconds that upstream's dashboards expect.
-var buckets = []float64{
-	0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60,
-}
+// Seconds that upstream's dashboards expect; those of the objective begin at its first limit.
+var (
+	buckets = []float64{
+		0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60,
+	}
+	sliBuckets = buckets[2:]
+)
 
 var requestLabels = []string{"verb", "group", "version", "resource", "subresource", "scope", "component"}
 
 // New makes a registry. collectors are asked at each scrape.
 func New(collectors ...prometheus.Collector) *Registry {
-	r := &Registry{own: prometheus.NewRegistry(), known: map[Request]*Counters{}}
+	r := &Registry{
+		own: prometheus.NewRegistry(), known: map[Request]*Counters{},
+		Admission: newAdmission(), Access: newAccess(), Watch: newWatch(),
+	}
 	r.total = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "apiserver_request_total",
 		Help: "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
@@ -77,6 +91,14 @@ func New(collectors ...prometheus.Collector) *Registry {
 		Name: "apiserver_request_duration_seconds", Buckets: buckets,
 		Help: "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
 	}, append([]string{"dry_run"}, requestLabels...))
+	r.sli = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "apiserver_request_sli_duration_seconds", Buckets: sliBuckets,
+		Help: "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.",
+	}, requestLabels)
+	r.sizes = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "apiserver_response_sizes", Buckets: prometheus.ExponentialBuckets(1000, 10, 7),
+		Help: "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.",
+	}, requestLabels)
 	r.long = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "apiserver_longrunning_requests",
 		Help: "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.",
@@ -95,7 +117,10 @@ func New(collectors ...prometheus.Collector) *Registry {
 			Help: "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
 		}, func() float64 { return float64(n.Load()) })
 	}
-	r.own.MustRegister(r.total, r.duration, r.long, r.ended, r.old, inflight("readOnly", &r.reading), inflight("mutating", &r.writing))
+	r.own.MustRegister(r.Admission.collectors()...)
+	r.own.MustRegister(r.Access.collectors()...)
+	r.own.MustRegister(r.Watch.collectors()...)
+	r.own.MustRegister(r.total, r.duration, r.sli, r.sizes, r.long, r.ended, r.old, inflight("readOnly", &r.reading), inflight("mutating", &r.writing))
 	r.own.MustRegister(collectors...)
 	// The default registry has the process's, Go's and etcd's.
 	both := prometheus.Gatherers{r.own, prometheus.DefaultGatherer}
@@ -129,7 +154,10 @@ func (r *Registry) Of(req Request) *Counters {
 	}
 	c = &Counters{r: r, request: req, codes: map[int]prometheus.Counter{}}
 	labels := c.labels()
-	c.long = r.long.With(labels)
+	c.long, c.sli = r.long.With(labels), r.sli.With(labels)
+	if req.Verb == "GET" || req.Verb == "LIST" {
+		c.size = r.sizes.With(labels)
+	}
 	labels["dry_run"] = c.dryRun()
 	c.duration = r.duration.With(labels)
 	r.known[req] = c
@@ -151,10 +179,15 @@ func (c *Counters) dryRun() string {
 	return ""
 }
 
-// Done counts a request that has ended with a status code.
-func (c *Counters) Done(code int, took time.Duration) {
+// Done counts a request that has ended with a status code and an answer of so many bytes;
+// elsewhere is the part of the time that others took: a queue, webhooks.
+func (c *Counters) Done(code int, took, elsewhere time.Duration, bytes int64) {
 	c.count(code).Inc()
 	c.duration.Observe(took.Seconds())
+	c.sli.Observe((took - elsewhere).Seconds())
+	if c.size != nil {
+		c.size.Observe(float64(bytes))
+	}
 }
 
 // Begin and End are around a request that lasts as long as its client likes.

@@ -13,6 +13,6 @@ func BenchmarkRequest(b *testing.B) {
 	q := metrics.Request{Verb: "GET", Group: "apps", Version: "v1", Resource: "deployments", Scope: "resource"}
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Of(q).Done(200, time.Millisecond)
+		r.Of(q).Done(200, time.Millisecond, 0, 1000)
 	}
 }

@@ -39,6 +39,7 @@ type Deps struct {
 	Recorder  func(component string) record.EventRecorder
 	Log       *slog.Logger
 	Clock     clock.WithTicker
+	Queues    *Queues // counts what goes through queues; nil: nobody does
 
 	RootCA          []byte       // PEM, published to each namespace
 	PodRange        netip.Prefix // of the cluster's pods
@@ -98,16 +99,23 @@ type Loop[K comparable] struct {
 	log       *slog.Logger
 	reconcile func(context.Context, K) error
 	queue     workqueue.TypedRateLimitingInterface[K]
+	counters  *counters
 	synced    []cache.InformerSynced
 	problems  []error
 }
 
 // New makes a loop; nothing runs yet.
 func New[K comparable](name string, deps Deps, reconcile func(context.Context, K) error) *Loop[K] {
+	if deps.Clock == nil {
+		deps.Clock = clock.RealClock{}
+	}
+	counters := deps.Queues.add(name)
+	plain := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[K]{Clock: deps.Clock, Queue: &fifo[K]{counters: counters, clock: deps.Clock}})
+	delayed := workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[K]{Clock: deps.Clock, Queue: plain})
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[K](firstRetry, mostRetry)
 	return &Loop[K]{
-		name: name, log: deps.Log.With("controller", name), reconcile: reconcile,
-		queue: workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[K]{Clock: deps.Clock}),
+		name: name, log: deps.Log.With("controller", name), reconcile: reconcile, counters: counters,
+		queue: workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[K]{DelayingQueue: delayed}),
 	}
 }
 
@@ -164,9 +172,9 @@ func (l *Loop[K]) Run(ctx context.Context, workers int) error {
 		return ctx.Err()
 	}
 	var group sync.WaitGroup
-	for range workers {
+	for worker := range workers {
 		group.Go(func() {
-			for l.one(ctx) {
+			for l.one(ctx, worker) {
 			}
 		})
 	}
@@ -176,12 +184,13 @@ func (l *Loop[K]) Run(ctx context.Context, workers int) error {
 	return nil
 }
 
-func (l *Loop[K]) one(ctx context.Context) bool {
+func (l *Loop[K]) one(ctx context.Context, worker int) bool {
 	k, shutdown := l.queue.Get()
 	if shutdown {
 		return false
 	}
 	defer l.queue.Done(k)
+	defer l.counters.working(worker)()
 	err := l.guarded(ctx, k)
 	if err == nil {
 		l.queue.Forget(k)
@@ -196,6 +205,7 @@ func (l *Loop[K]) one(ctx context.Context) bool {
 	} else {
 		l.log.Warn("try again", "key", k, "tries", l.queue.NumRequeues(k)+1, "err", err)
 	}
+	l.counters.retried()
 	l.queue.AddRateLimited(k)
 	return true
 }

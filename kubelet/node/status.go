@@ -27,6 +27,7 @@ func (n *Node) status(ctx context.Context, was *corev1.NodeStatus) (corev1.NodeS
 	m := &n.machine
 	out.NodeInfo = corev1.NodeSystemInfo{MachineID: m.machineID, SystemUUID: m.systemUUID, BootID: m.bootID, KernelVersion: m.kernel,
 		OSImage: m.osImage, KubeletVersion: n.Version, OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH}
+	out.DeclaredFeatures = declared
 	n.ask(ctx)
 	r := &n.report
 	out.NodeInfo.ContainerRuntimeVersion, out.RuntimeHandlers, out.Images = r.version, r.handlers, r.images
@@ -41,6 +42,10 @@ func (n *Node) status(ctx context.Context, was *corev1.NodeStatus) (corev1.NodeS
 	}
 	return out, r.why == ""
 }
+
+// declared are the features, of those that pods may need of a node, that this kubelet has
+// (KEP-5328). The names are those of k8s.io/component-helpers/nodedeclaredfeatures, sorted.
+var declared = []string{"InPlacePodLevelResourcesVerticalScaling"}
 
 // extended tells resources that Kubernetes does not know and anybody may add to a node.
 func extended(name corev1.ResourceName) bool {
