@@ -17,7 +17,7 @@ BIN := bin/proa
 CLIENT := k8s.io/component-base/version
 LDFLAGS := -s -w -funcalign=16 -X $(CLIENT).gitVersion=v1.37.1+proa -X $(CLIENT).gitMajor=1 -X $(CLIENT).gitMinor=37
 
-.PHONY: help up down uninstall deps helpers build test lint conformance twin clean
+.PHONY: help up down uninstall deps helpers build test lint conformance clients twin clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -57,6 +57,9 @@ conformance: $(if $(CLUSTER),,build) ## the official conformance suite, half an 
 	@cd test/conformance && CGO_ENABLED=0 go build -o ../../_output/conformance/bin/run ./run
 	@_output/conformance/bin/run -focus="$$FOCUS" -skip="$$SKIP" -cluster="$$CLUSTER" -load="$$LOAD" -procs=$(or $(PROCS),10) \
 		-serial=$(or $(SERIAL),1) -keep=$(or $(KEEP),0) -failed=$(or $(FAILED),0) -pull=$(or $(PULL),0)
+
+clients: $(if $(CLUSTER),,build) ## kubectl of four versions, Helm, controller-runtime, client-go, Python, JavaScript and curl; FOCUS='regex' CLUSTER=kubeconfig
+	@./test/clients/run.sh
 
 twin: ## run Kubernetes' own API server on loopback, to compare with
 	@mkdir -p _output/twin

@@ -6,7 +6,7 @@
 // A line is the name of a type, or after a tab that of a field, and its marks: required and
 // optional where the JSON tag does not say so, listType, mapType, structType, listMapKey,
 // default (as JSON) and union, discriminator, member. A type of string that may have some
-// values alone has them after enum, as JSON.
+// values alone has them after enum, as a JSON object that says of each what it means.
 package main
 
 import (
@@ -36,13 +36,13 @@ var modules = map[string]string{
 type tables struct {
 	types  map[string][]string          // marks of a type
 	fields map[string]map[string]string // of its fields
-	values map[string][]string          // of the constants of a type
+	values map[string]map[string]string // of the constants of a type, and what each means
 	names  map[string]string            // value of a constant
 }
 
 func main() {
 	t := &tables{
-		types: map[string][]string{}, fields: map[string]map[string]string{}, values: map[string][]string{}, names: map[string]string{},
+		types: map[string][]string{}, fields: map[string]map[string]string{}, values: map[string]map[string]string{}, names: map[string]string{},
 	}
 	for module, below := range modules {
 		dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
@@ -203,8 +203,20 @@ func (t *tables) constant(pkg string, s *ast.ValueSpec, imports []*ast.ImportSpe
 	default:
 		return
 	}
-	t.values[name] = append(t.values[name], text)
+	if t.values[name] == nil {
+		t.values[name] = map[string]string{}
+	}
+	t.values[name][text] = meaning(s)
 	t.names[pkg+"."+s.Names[0].Name] = text
+}
+
+// meaning is the comment on a constant as it goes on after the constant's name.
+func meaning(s *ast.ValueSpec) string {
+	words := strings.Fields(s.Doc.Text())
+	if len(words) > 0 && words[0] == s.Names[0].Name {
+		words = words[1:]
+	}
+	return strings.Join(words, " ")
 }
 
 // reference is "@" and the full name of a constant in another package.
@@ -247,13 +259,13 @@ func (t *tables) text() []byte {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		own := slices.DeleteFunc(slices.Clone(names[name]), func(m string) bool { return m == "enum" })
 		if values := t.values[name]; slices.Contains(names[name], "enum") && len(values) > 0 {
-			for i, v := range values {
+			for v, means := range maps.Clone(values) {
 				if constant, ok := strings.CutPrefix(v, "@"); ok {
-					values[i] = t.names[constant]
+					delete(values, v)
+					values[t.names[constant]] = means
 				}
 			}
-			slices.Sort(values)
-			raw, err := json.Marshal(slices.Compact(values))
+			raw, err := json.Marshal(values)
 			if err != nil {
 				log.Fatal(err)
 			}

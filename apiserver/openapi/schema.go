@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -171,7 +172,7 @@ func (m *models) fields(s *spec.Schema, t reflect.Type, docs map[string]string) 
 // property is the schema of one field of a struct.
 func (m *models) property(f reflect.StructField, doc string, omitEmpty bool, of marks) spec.Schema {
 	p := m.value(f.Type)
-	p.Description = doc
+	p.Description = doc + m.meanings(f.Type)
 	p.Default = zero(f.Type, omitEmpty)
 	if v := of.value("default"); v != nil {
 		p.Default = v
@@ -194,7 +195,9 @@ func (m *models) value(t reflect.Type) spec.Schema {
 	}
 	if typ, format, ok := scalar(t); ok {
 		s := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{typ}, Format: format}}
-		s.Enum, _ = m.marked(t).own.value("enum").([]any)
+		for _, value := range slices.Sorted(maps.Keys(m.values(t))) {
+			s.Enum = append(s.Enum, value)
+		}
 		return s
 	}
 	switch t.Kind() {
@@ -206,6 +209,26 @@ func (m *models) value(t reflect.Type) spec.Schema {
 		return *spec.MapProperty(&element)
 	}
 	return spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
+}
+
+// values are those that a string of type t may have, and what each means; nil: any.
+func (m *models) values(t reflect.Type) map[string]any {
+	values, _ := m.marked(t).own.value("enum").(map[string]any)
+	return values
+}
+
+// meanings is what the description of a field says of the values that it may have.
+func (m *models) meanings(t reflect.Type) string {
+	values := m.values(deref(t))
+	if len(values) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("\n\nPossible enum values:")
+	for _, value := range slices.Sorted(maps.Keys(values)) {
+		b.WriteString(strings.TrimSuffix(fmt.Sprintf("\n - `%q` %v", value, values[value]), " "))
+	}
+	return b.String()
 }
 
 // wrap gives a schema the form of the document's version: version 2 has no defaults,
