@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -30,7 +31,28 @@ func tree(a *Answer) (any, error) {
 		return nil, err
 	}
 	var v any
-	return v, yaml.Unmarshal(raw, &v)
+	err = yaml.Unmarshal(raw, &v)
+	sortManagers(v)
+	return v, err
+}
+
+// sortManagers takes the time out of the order of managed fields: those of one second are sorted by
+// name, and where a second ends while a case runs is chance.
+func sortManagers(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, below := range v {
+			if list, ok := below.([]any); ok && key == "managedFields" {
+				slices.SortFunc(list, func(a, b any) int { return strings.Compare(short(a), short(b)) })
+				continue
+			}
+			sortManagers(below)
+		}
+	case []any:
+		for _, below := range v {
+			sortManagers(below)
+		}
+	}
 }
 
 func differences(at string, got, want any) []string {
