@@ -329,6 +329,9 @@ var noResource schema.GroupResource
 // notAllowed refuses a verb that a path has not; what is deprecated is not said then.
 func (r *request) notAllowed() error {
 	r.w.Header().Del("Warning")
+	if r.kind != nil && r.kind.Custom != nil {
+		return apierrors.NewMethodNotSupported(r.groupResource(), r.verb)
+	}
 	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", noResource, "", "", 0, false)
 }
 
