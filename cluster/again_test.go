@@ -47,7 +47,6 @@ func TestDeletedEssentialsComeBack(t *testing.T) {
 			"facts for nodes":      {thingOf(core.ConfigMaps("kube-public")), factsName},
 			"trust of backends":    {thingOf(core.ConfigMaps("kube-system")), "extension-apiserver-authentication"},
 			"role of nodes":        {thingOf(c.client.RbacV1().ClusterRoles()), nodeRole},
-			"class of all nodes":   {thingOf(c.client.SchedulingV1().PriorityClasses()), "system-node-critical"},
 		} {
 			t.Run(what, func(t *testing.T) {
 				t.Parallel()

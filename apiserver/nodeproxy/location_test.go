@@ -99,7 +99,7 @@ func TestLocate(t *testing.T) {
 		{"proxy to a pod's port, TLS", pods, "proxy", "https:one:8443", "", "", "https://10.0.0.5:8443"},
 		{"proxy to loopback", pods, "proxy", "evil", "/", "", "address not allowed"},
 		{"proxy to a service", services, "proxy", "s:web", "/x", "", "http://10.0.0.7:8080/x"},
-		{"proxy to a service's wrong port", services, "proxy", "s:81", "/x", "", `no service port "81" found`},
+		{"proxy to a service's wrong port", services, "proxy", "s:81", "/x", "", `no service port 81 found`},
 		{"proxy to a node", nodes, "proxy", "n", "/healthz", "", "https://192.168.0.1:10251/healthz"},
 		{"proxy to another port of a node", nodes, "proxy", "n:22", "/", "", "is not its kubelet's"},
 	}
