@@ -150,14 +150,14 @@ func TestImpersonation(t *testing.T) {
 		"Impersonate-Uid", "42", "Impersonate-Extra-Acme.com%2fproject", "blue")
 	q := h.rules.questions()
 	q = q[len(q)-6:]
-	want := []string{"users/bob", "groups/system:authenticated", "groups/dev", "userextras/blue", "uids/42", "configmaps/"}
+	want := []string{"users/bob", "uids/42", "groups/system:authenticated", "groups/dev", "userextras/blue", "configmaps/"}
 	for i, a := range q {
 		if a.Plural+"/"+a.Name != want[i] {
 			t.Errorf("question %d: %s/%s", i, a.Plural, a.Name)
 		}
 	}
-	if q[3].Subresource != "acme.com/project" || q[3].Group != "authentication.k8s.io" {
-		t.Errorf("extra: %+v", q[3])
+	if q[4].Subresource != "acme.com/project" || q[4].Group != "authentication.k8s.io" {
+		t.Errorf("extra: %+v", q[4])
 	}
 	u := q[5].User
 	if u.Name != "bob" || u.UID != "42" || strings.Join(u.Groups, " ") != "system:authenticated dev" || u.Extra["acme.com/project"][0] != "blue" {
@@ -170,7 +170,7 @@ func TestImpersonation(t *testing.T) {
 	}
 	h.rules.set(func(a *access.Attributes) bool { return a.Plural == "users" })
 	a := h.do("GET", maps, "", "Authorization", "Bearer eve", "Impersonate-User", "bob", "Impersonate-Group", "one", "Impersonate-Group", "two")
-	if n := len(h.rules.questions()); a.code != 403 || n != 2 || !strings.Contains(string(a.body), `groups \"one\" is forbidden: User \"eve\" cannot impersonate resource \"groups\"`) {
+	if n := len(h.rules.questions()); a.code != 403 || n != 3 || !strings.Contains(string(a.body), `User \"eve\" cannot impersonate-on:user-info:list resource \"configmaps\"`) {
 		t.Errorf("%d after %d questions: %s", a.code, n, a.body)
 	}
 }
