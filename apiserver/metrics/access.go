@@ -17,7 +17,6 @@ type Access struct {
 	known    map[string]prometheus.Counter
 	accepted result
 	refused  result
-	failed   prometheus.Counter
 	decided  map[access.Decision]result
 }
 
