@@ -68,15 +68,24 @@ func TestMetricsThatDashboardsKnow(t *testing.T) {
 		_, err := core.Pods("strict").Create(t.Context(), pod, metav1.CreateOptions{})
 		return err != nil && strings.Contains(err.Error(), "violates PodSecurity")
 	})
-	text, err := core.RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range known {
-		if !strings.Contains("\n"+string(text), "\n"+want) {
-			name, _, _ := strings.Cut(want, "{")
-			t.Errorf("not there: %s; lines of %s: %s", want, name, linesOf(string(text), name))
+	var text []byte
+	lacking := func() (all []string) {
+		if text, err = core.RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context()); err != nil {
+			t.Fatal(err)
 		}
+		for _, want := range known {
+			if !strings.Contains("\n"+string(text), "\n"+want) {
+				all = append(all, want)
+			}
+		}
+		return all
+	}
+	for end := time.Now().Add(10 * time.Second); len(lacking()) > 0 && time.Now().Before(end); { // APIServices are made one after another
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, want := range lacking() {
+		name, _, _ := strings.Cut(want, "{")
+		t.Errorf("not there: %s; lines of %s: %s", want, name, linesOf(string(text), name))
 	}
 }
 
