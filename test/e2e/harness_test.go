@@ -222,6 +222,20 @@ func (k *tool) environment(env ...string) *tool {
 
 // try returns standard output and error together, and what the command ended with.
 func (k *tool) try(args ...string) (string, error) {
+	return k.run((*exec.Cmd).CombinedOutput, args...)
+}
+
+// stdout returns standard output alone: kubectl logs beside it, now and then, what it makes of an empty frame.
+func (k *tool) stdout(args ...string) string {
+	k.t.Helper()
+	out, err := k.run((*exec.Cmd).Output, args...)
+	if err != nil {
+		k.t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func (k *tool) run(how func(*exec.Cmd) ([]byte, error), args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := k.s.command(ctx, k.how, args...)
@@ -229,7 +243,7 @@ func (k *tool) try(args ...string) (string, error) {
 	if k.stdin != "" {
 		cmd.Stdin = strings.NewReader(k.stdin)
 	}
-	out, err := cmd.CombinedOutput()
+	out, err := how(cmd)
 	return string(out), err
 }
 

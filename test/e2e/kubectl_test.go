@@ -238,7 +238,7 @@ func (j *journey) exec() {
 		j.t.Errorf("exec echo: %q", out)
 	}
 	big := strings.Repeat("0123456789abcdef", 64*1024)
-	if out := j.input(big).ok(j.n("exec -i tool -- cat")...); out != big {
+	if out := j.input(big).stdout(j.n("exec -i tool -- cat")...); out != big {
 		j.t.Errorf("exec cat: %d bytes of %d came back", len(out), len(big))
 	}
 	out, err := j.try(j.n("exec tool -- sh -c exit${IFS}7")...)

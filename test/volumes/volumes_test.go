@@ -175,12 +175,16 @@ func TestLiveVolumes(t *testing.T) {
 // A new manager cleans up what an ended one left, and never goes through links or other mounts.
 func TestLeftovers(t *testing.T) {
 	sec := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "s"}, Data: map[string][]byte{"pw": []byte("hush")}}
-	m, client, _, root := start(t, sec)
+	_, client, _, root := start(t, sec)
+	ended, err := volumes.New(volumes.Config{Root: root, Client: client, NodeName: "n", Recorder: record.NewFakeRecorder(100)})
+	if err != nil { // never run: nothing of it is at work any more
+		t.Fatal(err)
+	}
 	outside := filepath.Join(t.TempDir(), "outside")
 	if err := os.WriteFile(outside, []byte("keep"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	paths, err := m.Mount(context.Background(), pod(
+	paths, err := ended.Mount(context.Background(), pod(
 		corev1.Volume{Name: "s", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}}},
 		corev1.Volume{Name: "d", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}))
 	if err != nil {
