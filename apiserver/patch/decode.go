@@ -125,15 +125,18 @@ func decodeYAML(want schema.GroupVersionKind, into runtime.Object, custom *api.C
 	if err := checkAliases(body); err != nil {
 		return nil, err
 	}
-	data, err := yaml.YAMLToJSON(body)
+	var strict []error
+	read := yaml.YAMLToJSONStrict
+	if validation == metav1.FieldValidationIgnore {
+		read = yaml.YAMLToJSON
+	}
+	data, err := read(body)
+	if err != nil && validation != metav1.FieldValidationIgnore { // read again only if something is wrong
+		strict = append(strict, err)
+		data, err = yaml.YAMLToJSON(body)
+	}
 	if err != nil {
 		return nil, unreadable(want, metav1.TypeMeta{}, body, err)
-	}
-	var strict []error
-	if validation != metav1.FieldValidationIgnore {
-		if _, err := yaml.YAMLToJSONStrict(body); err != nil {
-			strict = append(strict, err)
-		}
 	}
 	return decodeText(want, into, custom, data, body, strict, validation)
 }
