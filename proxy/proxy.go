@@ -254,11 +254,14 @@ func (p *Proxy) compute(o owner, c *change) []owner {
 	p.mu.Unlock()
 	local := func(a netip.Addr) bool { return slices.Contains(p.cfg.LocalAddresses, a) }
 	routes := slices.DeleteFunc(routesOf(svc, all, p.cfg.NodeName), func(r route) bool { return local(r.frontend.addr) })
-	var addrs []netip.Addr
+	var sets []entry
 	if svc != nil && !skipped(svc) {
-		addrs = slices.DeleteFunc(clusterAddrs(svc), local)
+		for _, a := range slices.DeleteFunc(clusterAddrs(svc), local) {
+			sets = append(sets, entry{table: clusterAddr, frontend: frontend{addr: a}})
+		}
+		sets = append(sets, fencesOf(svc)...)
 	}
-	return p.rules.set(o, routes, addrs, c)
+	return p.rules.set(o, routes, sets, c)
 }
 
 // forgetFlows ends UDP flows and affinities to endpoints that went; what fails here costs
