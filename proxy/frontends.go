@@ -266,6 +266,20 @@ func endpointsOf(port string, proto protocol, all []*discoveryv1.EndpointSlice, 
 	return distinct(firstFilled(ready, ending)), distinct(firstFilled(readyHere, endingHere))
 }
 
+// readyHere counts the ready endpoints on a node.
+func readyHere(all []*discoveryv1.EndpointSlice, node string) int {
+	ready := map[string]bool{}
+	for _, slice := range all {
+		for i := range slice.Endpoints {
+			e := &slice.Endpoints[i]
+			if e.NodeName != nil && *e.NodeName == node && isTrue(e.Conditions.Ready, true) && len(e.Addresses) > 0 {
+				ready[e.Addresses[0]] = true
+			}
+		}
+	}
+	return len(ready)
+}
+
 func portNumber(slice *discoveryv1.EndpointSlice, name string, proto protocol) (uint16, bool) {
 	for _, p := range slice.Ports {
 		own := corev1.ProtocolTCP
