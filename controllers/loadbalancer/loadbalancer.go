@@ -3,7 +3,7 @@
 //
 // The one idea: each node's service proxy already answers at any address that a service's
 // status names, so that a load balancer is nothing but a fair choice of who has which port of
-// which node. The older service has it; the younger one is told who, and gets it later.
+// which node. Who has it keeps it; a service that comes later is told who, and gets it when it is free.
 //
 // Services with a loadBalancerClass of somebody else are left alone, and all of them under
 // --service-lb=false or --cloud-provider=external, where the cloud's own controller manager

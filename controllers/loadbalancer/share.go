@@ -28,11 +28,12 @@ func ours(s *corev1.Service) bool {
 }
 
 // share gives each service the addresses of the nodes at which all of its ports are free;
-// the older service comes first. taken are the doors of others. Services without an address are in why, with the reason.
+// who has one keeps it, then the older service comes first. taken are the doors of others.
+// Services without an address are in why, with the reason.
 func share(services []*corev1.Service, nodes []*corev1.Node, taken map[door]string, local func(*corev1.Service) map[string]bool) (given map[*corev1.Service][]netip.Addr, why map[*corev1.Service]string) {
 	given, why = map[*corev1.Service][]netip.Addr{}, map[*corev1.Service]string{}
 	services = slices.SortedFunc(slices.Values(services), func(a, b *corev1.Service) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(without(a)-without(b), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	for _, s := range services {
 		reason := "no node is ready"
@@ -66,6 +67,14 @@ func share(services []*corev1.Service, nodes []*corev1.Node, taken map[door]stri
 		}
 	}
 	return given, why
+}
+
+// without is 0 for a service that has an address, 1 for one that waits.
+func without(s *corev1.Service) int {
+	if len(s.Status.LoadBalancer.Ingress) > 0 {
+		return 0
+	}
+	return 1
 }
 
 // occupied tells who has one of the ports that the service needs at an address.

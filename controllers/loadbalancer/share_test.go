@@ -73,6 +73,12 @@ func TestShare(t *testing.T) {
 			t.Error(reason)
 		}
 	}
+	holder := service("holder", time.Minute, false, 80)
+	holder.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
+	given, why = share([]*corev1.Service{services[1], holder}, nodes[1:2], map[door]string{}, nil)
+	if len(given[holder]) != 1 || why[services[1]] != "port 80/TCP of 192.0.2.1 belongs to service d/holder" {
+		t.Errorf("%v, %v", given, why)
+	}
 	if _, why = share(services[:1], nil, map[door]string{}, nil); why[services[0]] != "no node is ready" {
 		t.Error(why)
 	}
