@@ -28,6 +28,7 @@ type ServerConfig struct {
 	Domain           string
 	EtcdServers      []string // an external etcd; empty: embedded
 	NodeGracePeriod  time.Duration
+	NoServiceLB      bool // services of type LoadBalancer get their addresses from somebody else
 	Access           AccessConfig
 	Gates            Gates
 	EnablePlugins    []string // of admission, by their names in kube-apiserver
@@ -49,8 +50,13 @@ type NodeConfig struct {
 	IP          netip.Addr // by default the address that the default route uses
 	KubeletPort int
 	Labels      []string // key=value
-	Runtime     string   // CRI endpoint; empty: the containerd inside
-	MaxPods     int
+	Taints      []string // key=value:effect, of a node that joins
+	// CloudProvider is "external" where the controller manager of a cloud initializes nodes
+	// and serves load balancers; empty: there is none.
+	CloudProvider string
+	ProviderID    string // what the cloud calls the node
+	Runtime       string // CRI endpoint; empty: the containerd inside
+	MaxPods       int
 }
 
 // AgentConfig is what an agent process is told.

@@ -116,7 +116,7 @@ func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Pr
 	}
 	prox, err := proxy.New(proxy.Config{
 		NodeName: n.cfg.Name, Informers: c.informers, Table: n.place.Table() + "-services", PodCIDR: n.pods,
-		LocalAddresses: []netip.Addr{dnsAddr}, Recorder: n.journal, Log: n.log.With("part", "proxy"),
+		LocalAddresses: []netip.Addr{dnsAddr}, HealthPort: n.cfg.healthPort(), Recorder: n.journal, Log: n.log.With("part", "proxy"),
 	})
 	if err != nil {
 		return err
@@ -217,6 +217,10 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	if err != nil {
 		return nil, nil, err
 	}
+	taints, err := n.cfg.taints()
+	if err != nil {
+		return nil, nil, err
+	}
 	var exits kubelet.Exits
 	if n.runtime != nil { // another runtime need not be containerd
 		exits = func(ctx context.Context, tell func(string, int32, time.Time)) error {
@@ -228,6 +232,7 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 		Client: c.client, Pods: c.pods, Informers: c.informers, Runtime: cri, Images: img,
 		NodeName: n.cfg.Name, NodeIPs: []string{n.cfg.IP.String()}, Root: n.dir("kubelet"), LogRoot: n.dir("pods-log"),
 		CgroupRoot: n.cgroup(), ClusterDNS: []string{dnsAddress(n.services).String()}, ClusterDomain: n.domain,
+		Taints: taints, ProviderID: n.cfg.ProviderID, Cloud: n.cfg.CloudProvider != "",
 		MaxPods: int64(n.cfg.MaxPods), Labels: labels, Annotations: map[string]string{localpath.Folder: n.dir("volumes")}, Port: int32(n.cfg.KubeletPort), Version: Version().GitVersion,
 		Volumes: vols, Puller: puller, Objects: vols.Objects(), Host: n.journal, Recorder: recorder, Log: log,
 	})

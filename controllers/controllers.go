@@ -22,6 +22,7 @@ import (
 	"github.com/proa-dev/proa/controllers/horizontalpodautoscaler"
 	"github.com/proa-dev/proa/controllers/ipaddress"
 	"github.com/proa-dev/proa/controllers/job"
+	"github.com/proa-dev/proa/controllers/loadbalancer"
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/controllers/namespace"
 	"github.com/proa-dev/proa/controllers/nodelifecycle"
@@ -73,6 +74,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
 		{"endpointslicemirroring", made(endpointslicemirroring.New)},
+		{"loadbalancer", made(loadbalancer.New)},
 		{"ipaddress", made(ipaddress.New)},
 		{"disruption", made(disruption.New)},
 		{"ephemeral", made(ephemeral.New)},
@@ -91,6 +93,9 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"clusterrole", made(clusterrole.New)},
 		{"policystatus", made(policystatus.New)},
 	} {
+		if one.name == "loadbalancer" && !deps.ServiceLB {
+			continue
+		}
 		c, err := one.make(deps)
 		if err != nil {
 			return nil, fmt.Errorf("controller %s: %w", one.name, err)

@@ -75,6 +75,8 @@ type Config struct {
 	Labels         map[string]string
 	Annotations    map[string]string // of the node
 	Taints         []corev1.Taint
+	ProviderID     string
+	Cloud          bool                // see node.Config
 	Port           int32               // of the agent's HTTP API; default 10250
 	Version        string              // shown as kubeletVersion; default v1.37.1
 	Reserved       corev1.ResourceList // not offered to pods; default: memory 100Mi
@@ -200,7 +202,7 @@ func (k *Kubelet) build() error {
 	}
 	k.logs = rotator
 	n, err := node.New(node.Config{Client: cfg.Client, Nodes: cfg.Informers.Core().V1().Nodes(), Runtime: cfg.Runtime, Images: cfg.Images, Name: cfg.NodeName, IPs: cfg.NodeIPs,
-		Root: cfg.Root, MaxPods: cfg.MaxPods, Labels: cfg.Labels, Annotations: cfg.Annotations, Taints: cfg.Taints, Port: cfg.Port, Version: cfg.Version,
+		Root: cfg.Root, MaxPods: cfg.MaxPods, Labels: cfg.Labels, Annotations: cfg.Annotations, Taints: cfg.Taints, ProviderID: cfg.ProviderID, Cloud: cfg.Cloud, Port: cfg.Port, Version: cfg.Version,
 		Reserved: cfg.Reserved, Thresholds: cfg.Eviction, Recorder: cfg.Recorder, Log: k.log, Pressure: k.relieve})
 	if err != nil {
 		return err

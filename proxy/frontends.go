@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -169,15 +170,53 @@ func clusterAddrs(svc *corev1.Service) []netip.Addr {
 }
 
 func externalAddrs(svc *corev1.Service) []netip.Addr {
-	ips := slices.Clone(svc.Spec.ExternalIPs)
+	out := append(parse4(svc.Spec.ExternalIPs), balancerAddrs(svc)...)
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// balancerAddrs are the addresses of the service's load balancer that packets arrive with.
+func balancerAddrs(svc *corev1.Service) []netip.Addr {
+	var ips []string
 	for _, in := range svc.Status.LoadBalancer.Ingress {
 		if in.IP != "" && (in.IPMode == nil || *in.IPMode == corev1.LoadBalancerIPModeVIP) {
 			ips = append(ips, in.IP)
 		}
 	}
-	out := parse4(ips)
-	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
+	return parse4(ips)
+}
+
+// fencesOf keeps others than loadBalancerSourceRanges from the addresses of the load balancer.
+func fencesOf(svc *corev1.Service) (out []entry) {
+	var ranges []netip.Prefix
+	for _, text := range svc.Spec.LoadBalancerSourceRanges {
+		if p, err := netip.ParsePrefix(strings.TrimSpace(text)); err == nil && p.Addr().Is4() && !slices.Contains(ranges, p.Masked()) {
+			ranges = append(ranges, p.Masked())
+		}
+	}
+	if len(ranges) == 0 {
+		return nil
+	}
+	for _, a := range balancerAddrs(svc) {
+		for _, p := range svc.Spec.Ports {
+			f := frontend{a, protocolOf(p.Protocol), uint16(p.Port)}
+			out = append(out, entry{table: fenced, frontend: f})
+			for _, r := range outermost(ranges) {
+				out = append(out, entry{table: allowed, frontend: f, from: r})
+			}
+		}
+	}
+	return out
+}
+
+// outermost drops the ranges that lie within others, which a set of the kernel cannot hold beside them.
+func outermost(ranges []netip.Prefix) (out []netip.Prefix) {
+	for _, r := range ranges {
+		if !slices.ContainsFunc(ranges, func(o netip.Prefix) bool { return o != r && o.Bits() < r.Bits() && o.Contains(r.Addr()) }) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // parse4 keeps the IPv4 addresses.
@@ -225,6 +264,20 @@ func endpointsOf(port string, proto protocol, all []*discoveryv1.EndpointSlice, 
 		}
 	}
 	return distinct(firstFilled(ready, ending)), distinct(firstFilled(readyHere, endingHere))
+}
+
+// readyHere counts the ready endpoints on a node.
+func readyHere(all []*discoveryv1.EndpointSlice, node string) int {
+	ready := map[string]bool{}
+	for _, slice := range all {
+		for i := range slice.Endpoints {
+			e := &slice.Endpoints[i]
+			if e.NodeName != nil && *e.NodeName == node && isTrue(e.Conditions.Ready, true) && len(e.Addresses) > 0 {
+				ready[e.Addresses[0]] = true
+			}
+		}
+	}
+	return len(ready)
 }
 
 func portNumber(slice *discoveryv1.EndpointSlice, name string, proto protocol) (uint16, bool) {

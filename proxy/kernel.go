@@ -47,6 +47,9 @@ func newKernel(name string, pods netip.Prefix) *kernel {
 	k.sets[clusterAddr] = &nftables.Set{Table: k.table, Name: "cluster-addresses", KeyType: nftables.TypeIPAddr}
 	k.sets[hairpin] = &nftables.Set{Table: k.table, Name: "hairpin", Concatenation: true,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)}
+	k.sets[fenced] = &nftables.Set{Table: k.table, Name: "fenced", Concatenation: true, KeyType: byAddr}
+	k.sets[allowed] = &nftables.Set{Table: k.table, Name: "allowed", Concatenation: true, Interval: true,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeIPAddr)}
 	k.memory = &nftables.Set{Table: k.table, Name: "memory", IsMap: true, Concatenation: true, Dynamic: true, HasTimeout: true,
 		Timeout: 3 * time.Hour, Size: 1 << 18, DataType: nftables.TypeMark,
 		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)}
@@ -70,7 +73,7 @@ func (k *kernel) replace(c *change) error {
 			return fmt.Errorf("make set %s: %w", s.Name, err)
 		}
 	}
-	for _, name := range []string{"refuse", "route"} {
+	for _, name := range []string{"refuse", "route", "fence"} {
 		conn.AddChain(&nftables.Chain{Table: k.table, Name: name})
 	}
 	k.constant(conn)
@@ -135,6 +138,16 @@ func (k *kernel) constant(conn *nftables.Conn) {
 		rule(c, nft.In(k.sets[clusterAddr], nft.DestAddr), goTo("refuse"))
 	}
 
+	fence := &nftables.Chain{Table: k.table, Name: "fence"}
+	rule(fence, nft.In(k.sets[allowed], append(slices.Clone(byAddr), nft.SourceAddr)...), nft.Verdict(expr.VerdictReturn))
+	rule(fence, nft.Verdict(expr.VerdictDrop))
+	for _, c := range []*nftables.Chain{
+		base("fence-prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -110),
+		base("fence-output", nftables.ChainTypeFilter, nftables.ChainHookOutput, -110),
+	} {
+		rule(c, nft.In(k.sets[fenced], byAddr...), goTo("fence"))
+	}
+
 	post := base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
 	rule(post, nft.Marked(markBit), nft.Masquerade())
 	rule(post, nft.Translated(), nft.In(k.sets[hairpin], nft.SourceAddr, nft.DestAddr), nft.Masquerade())
@@ -145,7 +158,11 @@ func (k *kernel) commit(conn *nftables.Conn, c *change) error {
 	made := k.addChains(conn, c)
 	var out, in [tables][]nftables.SetElement
 	for _, e := range c.remove {
-		out[e.table] = append(out[e.table], nftables.SetElement{Key: key(e)})
+		gone := nftables.SetElement{Key: key(e)}
+		if e.table == allowed {
+			gone.KeyEnd = end(e)
+		}
+		out[e.table] = append(out[e.table], gone)
 	}
 	for e, v := range c.add {
 		in[e.table] = append(in[e.table], element(e, v))
@@ -272,6 +289,8 @@ func key(e entry) []byte {
 		return nft.Key(f.addr.AsSlice(), []byte{byte(f.proto)}, nft.Port(f.port), nft.Number(e.slot))
 	case portEndpoints:
 		return nft.Key([]byte{byte(f.proto)}, nft.Port(f.port), nft.Number(e.slot))
+	case allowed:
+		return nft.Key(f.addr.AsSlice(), []byte{byte(f.proto)}, nft.Port(f.port), e.from.Addr().AsSlice())
 	case insidePorts, nodePorts, refusedPorts:
 		return nft.Key([]byte{byte(f.proto)}, nft.Port(f.port))
 	default:
@@ -284,9 +303,21 @@ func element(e entry, v value) nftables.SetElement {
 	switch e.table {
 	case endpoints, portEndpoints:
 		out.Val = nft.Key(v.endpoint.addr.AsSlice(), nft.Port(v.endpoint.port))
-	case clusterAddr, hairpin:
+	case allowed:
+		out.KeyEnd = end(e)
+	case clusterAddr, hairpin, fenced:
 	default:
 		out.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: v.chain}
 	}
 	return out
+}
+
+// end is the last key of an element that is a range.
+func end(e entry) []byte {
+	last := e.from.Addr().As4()
+	for bit := e.from.Bits(); bit < 32; bit++ {
+		last[bit/8] |= 1 << (7 - bit%8)
+	}
+	f := e.frontend
+	return nft.Key(f.addr.AsSlice(), []byte{byte(f.proto)}, nft.Port(f.port), last[:])
 }

@@ -21,6 +21,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/proa-dev/proa/host"
@@ -36,6 +38,7 @@ type Config struct {
 	// LocalAddresses are cluster addresses served by the node itself (the cluster DNS):
 	// left alone.
 	LocalAddresses []netip.Addr
+	HealthPort     int // where load balancers outside ask for /healthz; 0: nowhere
 	Recorder       host.Recorder
 	Log            *slog.Logger
 }
@@ -49,6 +52,8 @@ type Proxy struct {
 	sticky bool              // a pick with affinity was ever used
 	synced []cache.InformerSynced
 	flows  *flows
+	health *health
+	nodes  corelisters.NodeLister
 	ready  chan struct{}
 	wake   chan struct{} // of size 1: something is dirty
 
@@ -75,6 +80,7 @@ func New(cfg Config) (*Proxy, error) {
 	p := &Proxy{cfg: cfg, kernel: newKernel(cfg.Table, cfg.PodCIDR), rules: newRules(), picks: map[pick]struct{}{},
 		flows: newFlows(), ready: make(chan struct{}), wake: make(chan struct{}, 1),
 		services: map[owner]*corev1.Service{}, slices: map[owner]map[string]*discoveryv1.EndpointSlice{}, dirty: map[owner]struct{}{}}
+	p.health, p.nodes = newHealth(cfg.Log, p.ready), cfg.Informers.Core().V1().Nodes().Lister()
 	if err := p.listen(cfg.Informers.Core().V1().Services().Informer(), p.onService); err != nil {
 		return nil, fmt.Errorf("watch services: %w", err)
 	}
@@ -162,9 +168,14 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err := p.cfg.Recorder.Record(host.Change{Kind: host.Table, Name: "ip " + p.cfg.Table}); err != nil {
 		return fmt.Errorf("record table: %w", err)
 	}
-	var dropping sync.WaitGroup
-	dropping.Go(func() { p.dropStale(ctx) })
-	defer dropping.Wait()
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { p.dropStale(ctx) })
+	beside.Go(func() {
+		if err := p.health.run(ctx, p.cfg.HealthPort, p.eligible); err != nil {
+			p.cfg.Log.Error("load balancers take this node for ill", "error", err)
+		}
+	})
 	whole, retry := true, firstRetry
 	for {
 		err := p.sync(whole)
@@ -191,6 +202,18 @@ func (p *Proxy) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// eligible tells whether load balancers should send this node anything.
+func (p *Proxy) eligible() bool {
+	n, err := p.nodes.Get(p.cfg.NodeName)
+	if err != nil {
+		return apierrors.IsNotFound(err) // not known yet
+	}
+	return n.DeletionTimestamp == nil && !slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == leaving })
+}
+
+// leaving is the taint of nodes that the autoscaler of a cloud is about to remove.
+const leaving = "ToBeDeletedByClusterAutoscaler"
 
 func (p *Proxy) isStarting() bool {
 	select {
@@ -252,13 +275,17 @@ func (p *Proxy) compute(o owner, c *change) []owner {
 		all = append(all, s)
 	}
 	p.mu.Unlock()
+	p.health.set(o, svc, readyHere(all, p.cfg.NodeName))
 	local := func(a netip.Addr) bool { return slices.Contains(p.cfg.LocalAddresses, a) }
 	routes := slices.DeleteFunc(routesOf(svc, all, p.cfg.NodeName), func(r route) bool { return local(r.frontend.addr) })
-	var addrs []netip.Addr
+	var sets []entry
 	if svc != nil && !skipped(svc) {
-		addrs = slices.DeleteFunc(clusterAddrs(svc), local)
+		for _, a := range slices.DeleteFunc(clusterAddrs(svc), local) {
+			sets = append(sets, entry{table: clusterAddr, frontend: frontend{addr: a}})
+		}
+		sets = append(sets, fencesOf(svc)...)
 	}
-	return p.rules.set(o, routes, addrs, c)
+	return p.rules.set(o, routes, sets, c)
 }
 
 // forgetFlows ends UDP flows and affinities to endpoints that went; what fails here costs

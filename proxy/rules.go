@@ -19,6 +19,8 @@ const (
 	refusedPorts               //
 	clusterAddr                // cluster addresses: what no rule translates is refused
 	hairpin                    // endpoint . endpoint: a pod that reaches itself
+	fenced                     // external frontends that not everyone may use
+	allowed                    // fenced frontend . source
 	tables
 )
 
@@ -30,6 +32,7 @@ type entry struct {
 	table    table
 	frontend frontend
 	slot     uint32
+	from     netip.Prefix
 }
 
 // value is what an element holds: a chain, or an endpoint. Sets hold nothing.
@@ -104,12 +107,11 @@ func newRules() *rules {
 		waiting: map[frontend][]owner{}, sets: map[owner][]entry{}, uses: map[entry]int{}}
 }
 
-// set makes routes what service o has, adds the difference to c and returns the services
+// set makes routes, and elements of sets, what service o has, adds the difference to c and returns the services
 // that have to be set again because a frontend they wait for is free.
-func (r *rules) set(o owner, routes []route, addrs []netip.Addr, c *change) []owner {
+func (r *rules) set(o owner, routes []route, sets []entry, c *change) []owner {
 	next := map[entry]value{}
 	nextSlots := map[frontend]*slots{}
-	var sets []entry
 	for i := range routes {
 		f := routes[i].frontend
 		if h, taken := r.holder[f]; taken && h != o {
@@ -123,9 +125,6 @@ func (r *rules) set(o owner, routes []route, addrs []netip.Addr, c *change) []ow
 		for _, e := range routes[i].local {
 			sets = append(sets, entry{table: hairpin, frontend: frontend{addr: e.addr}})
 		}
-	}
-	for _, a := range addrs {
-		sets = append(sets, entry{table: clusterAddr, frontend: frontend{addr: a}})
 	}
 	freed := r.replace(o, next, nextSlots, c)
 	r.replaceSets(o, sets, c)
@@ -166,10 +165,10 @@ func (r *rules) lay(route *route, was *slots, next map[entry]value, c *change) *
 		use(in, *route.inside)
 	}
 	for i, e := range now.cluster {
-		next[entry{to, f, uint32(i)}] = value{endpoint: e}
+		next[entry{table: to, frontend: f, slot: uint32(i)}] = value{endpoint: e}
 	}
 	for i, e := range now.local {
-		next[entry{to, f, localSlots + uint32(i)}] = value{endpoint: e}
+		next[entry{table: to, frontend: f, slot: localSlots + uint32(i)}] = value{endpoint: e}
 	}
 	forget(c, f, was, now)
 	return now
@@ -254,10 +253,10 @@ func (r *rules) withdraw(f frontend, s *slots, next map[entry]value, c *change) 
 		drop(entry{table: t, frontend: f})
 	}
 	for i := range s.cluster {
-		drop(entry{to, f, uint32(i)})
+		drop(entry{table: to, frontend: f, slot: uint32(i)})
 	}
 	for i := range s.local {
-		drop(entry{to, f, localSlots + uint32(i)})
+		drop(entry{table: to, frontend: f, slot: localSlots + uint32(i)})
 	}
 }
 

@@ -53,7 +53,7 @@ func (k simulated) reach(t *testing.T, f frontend, picks map[string]pick) map[en
 		if p.local {
 			slot += localSlots
 		}
-		e, ok := k[entry{to, f, slot}]
+		e, ok := k[entry{table: to, frontend: f, slot: slot}]
 		if !ok {
 			t.Fatalf("%v: slot %d of %d is empty", f, i, p.count)
 		}
@@ -73,13 +73,13 @@ func TestRandomChanges(t *testing.T) {
 		for len(batch) > 0 {
 			o := batch[0]
 			live[o] = routes(o)
-			var addrs []netip.Addr
+			var sets []entry
 			for _, rt := range live[o] {
 				if rt.frontend.addr.IsValid() {
-					addrs = append(addrs, rt.frontend.addr)
+					sets = append(sets, entry{table: clusterAddr, frontend: frontend{addr: rt.frontend.addr}})
 				}
 			}
-			batch = append(batch[1:], r.set(o, live[o], addrs, c)...)
+			batch = append(batch[1:], r.set(o, live[o], sets, c)...)
 		}
 		r.settle(c)
 		for p := range c.picks {

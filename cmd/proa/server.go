@@ -17,7 +17,7 @@ type serverFlags struct {
 	bind, advertise          string
 	clusterCIDR, serviceCIDR string
 	node                     nodeFlags
-	reloadKeys               bool
+	reloadKeys, balancers    bool
 }
 
 func (f *serverFlags) register(flags *pflag.FlagSet) {
@@ -43,6 +43,7 @@ func (f *serverFlags) register(flags *pflag.FlagSet) {
 	flags.Var(path{&f.cfg.AdmissionConfig}, "admission-control-config-file", "settings of admission plugins, an AdmissionConfiguration: PodSecurity, PodNodeSelector")
 	flags.Var(&f.cfg.Gates, "feature-gates", "features to switch on or off: "+cluster.GateHelp())
 	flags.DurationVar(&f.cfg.NodeGracePeriod, "node-monitor-grace-period", 50*time.Second, "how long a node may be silent before it counts as unreachable")
+	flags.BoolVar(&f.balancers, "service-lb", true, "give services of type LoadBalancer addresses of the nodes")
 	flags.BoolVar(&f.cfg.Node, "node", true, "run pods in this process too, not only the control plane")
 	registerAccess(flags, &f.cfg.Access)
 	f.node.register(flags)
@@ -51,7 +52,7 @@ func (f *serverFlags) register(flags *pflag.FlagSet) {
 // config reads the flags; place is filled in by the caller.
 func (f *serverFlags) config() (cluster.ServerConfig, error) {
 	cfg := f.cfg
-	cfg.KeepEncryption = !f.reloadKeys
+	cfg.KeepEncryption, cfg.NoServiceLB = !f.reloadKeys, !f.balancers
 	var err error
 	if cfg.BindAddress, err = address("bind-address", f.bind); err != nil {
 		return cfg, err
@@ -84,6 +85,9 @@ func (f *nodeFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.cfg.Name, "node-name", "", "name of the node (default: the host's name)")
 	flags.StringVar(&f.ip, "node-ip", "", "address of the node (default: that of the default route)")
 	flags.StringSliceVar(&f.cfg.Labels, "node-label", nil, "labels that the node registers with (key=value)")
+	flags.StringSliceVar(&f.cfg.Taints, "node-taint", nil, "taints that the node registers with (key=value:effect)")
+	flags.StringVar(&f.cfg.CloudProvider, "cloud-provider", "", "external: the controller manager of a cloud initializes nodes and serves load balancers (default: none)")
+	flags.StringVar(&f.cfg.ProviderID, "provider-id", "", "what the cloud calls the node (default: its controller manager finds out)")
 	flags.StringVar(&f.cfg.Runtime, "container-runtime-endpoint", "", "CRI socket of a container runtime (default: the containerd inside)")
 	flags.IntVar(&f.cfg.MaxPods, "max-pods", 110, "how many pods the node takes")
 	flags.IntVar(&f.cfg.KubeletPort, "kubelet-port", 0, "port of the kubelet's API (default 10250)")
@@ -93,6 +97,9 @@ func (f *nodeFlags) config() (cluster.NodeConfig, error) {
 	cfg := f.cfg
 	var err error
 	cfg.IP, err = address("node-ip", f.ip)
+	if err == nil && cfg.CloudProvider != "" && cfg.CloudProvider != "external" {
+		err = &flagError{"cloud-provider", cfg.CloudProvider, "external, or nothing"}
+	}
 	if err == nil && cfg.MaxPods < 1 {
 		err = &flagError{"max-pods", fmt.Sprint(cfg.MaxPods), "at least 1"}
 	}

@@ -45,6 +45,7 @@ type Deps struct {
 	PodRange        netip.Prefix // of the cluster's pods
 	NodeMask        int          // size of a node's part, in bits
 	NodeGracePeriod time.Duration
+	ServiceLB       bool // services of type LoadBalancer get addresses of nodes
 	Signer          Signer
 }
 

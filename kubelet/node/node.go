@@ -52,13 +52,16 @@ type Config struct {
 	Labels  map[string]string
 	// Annotations are set beside upstream's own.
 	Annotations map[string]string
-	Taints      []corev1.Taint
-	Port        int32
-	Version     string
-	Reserved    corev1.ResourceList
-	Thresholds  Thresholds
-	Recorder    record.EventRecorder
-	Log         *slog.Logger
+	Taints      []corev1.Taint // of a node that is registered anew
+	ProviderID  string         // what a cloud calls it; empty: its controller manager fills it in
+	// Cloud says that the controller manager of a cloud writes the node's addresses.
+	Cloud      bool
+	Port       int32
+	Version    string
+	Reserved   corev1.ResourceList
+	Thresholds Thresholds
+	Recorder   record.EventRecorder
+	Log        *slog.Logger
 	// Pressure is called while a resource is short; it evicts at most one pod.
 	Pressure func(ctx context.Context, what corev1.ResourceName, message string)
 }
@@ -216,7 +219,7 @@ func (n *Node) annotations() map[string]string {
 func (n *Node) tryRegister(ctx context.Context) error {
 	fresh := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: n.labels(),
 		Annotations: n.annotations()},
-		Spec: corev1.NodeSpec{Taints: n.Taints}}
+		Spec: corev1.NodeSpec{Taints: n.Taints, ProviderID: n.ProviderID}}
 	fresh.Status, _ = n.status(ctx, &fresh.Status)
 	made, err := n.Client.CoreV1().Nodes().Create(ctx, fresh, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {

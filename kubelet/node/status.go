@@ -13,16 +13,21 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
+func (n *Node) addresses() (out []corev1.NodeAddress) {
+	for _, ip := range n.IPs {
+		out = append(out, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
+	}
+	return append(out, corev1.NodeAddress{Type: corev1.NodeHostName, Address: n.Name})
+}
+
 // status computes the node's status on top of what it was, whose other conditions stay; and
 // tells whether the node is ready.
 func (n *Node) status(ctx context.Context, was *corev1.NodeStatus) (corev1.NodeStatus, bool) {
 	out := *was.DeepCopy()
 	out.Capacity, out.Allocatable = n.Capacity(), n.Allocatable()
-	out.Addresses = nil
-	for _, ip := range n.IPs {
-		out.Addresses = append(out.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
+	if !n.Cloud || len(out.Addresses) == 0 {
+		out.Addresses = n.addresses()
 	}
-	out.Addresses = append(out.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: n.Name})
 	out.DaemonEndpoints.KubeletEndpoint.Port = n.Port
 	m := &n.machine
 	out.NodeInfo = corev1.NodeSystemInfo{MachineID: m.machineID, SystemUUID: m.systemUUID, BootID: m.bootID, KernelVersion: m.kernel,

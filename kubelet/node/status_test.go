@@ -30,3 +30,16 @@ func TestExtendedResources(t *testing.T) {
 		}
 	}
 }
+
+// The controller manager of a cloud knows better where a node is reached.
+func TestAddressesOfACloud(t *testing.T) {
+	n := &Node{Config: Config{Name: "n", IPs: []string{"192.0.2.1"}, Root: t.TempDir(), Cloud: true}, shortAt: map[corev1.NodeConditionType]time.Time{}}
+	first, _ := n.status(context.Background(), &corev1.NodeStatus{})
+	if len(first.Addresses) != 2 || first.Addresses[0].Address != "192.0.2.1" {
+		t.Errorf("%v", first.Addresses)
+	}
+	given := []corev1.NodeAddress{{Type: corev1.NodeExternalIP, Address: "198.51.100.1"}}
+	if now, _ := n.status(context.Background(), &corev1.NodeStatus{Addresses: given}); len(now.Addresses) != 1 || now.Addresses[0] != given[0] {
+		t.Errorf("%v", now.Addresses)
+	}
+}

@@ -158,6 +158,7 @@ func TestServices(t *testing.T) {
 		}
 		t.Errorf("same socket still gets %q", got)
 	})
+	out := n.outsider() // 192.0.2.2
 	t.Run("traffic policies", func(t *testing.T) {
 		n.service("local", "10.96.0.21", func(s *corev1.Service) {
 			s.Spec.Type = corev1.ServiceTypeLoadBalancer
@@ -169,13 +170,50 @@ func TestServices(t *testing.T) {
 		eventually(t, client, "tcp", "10.96.0.21:80", "two "+client.ip.String())
 		expect(t, client, "tcp", "10.244.0.1:30081", "two 10.244.0.1") // from the cluster: any endpoint
 		expect(t, client, "tcp", "203.0.113.9:80", "two 10.244.0.1")
-		out := n.outsider()
 		if got, err := out.ask(t, "tcp", "192.0.2.1:30081"); err == nil {
 			t.Errorf("no local endpoint, yet %q", got)
 		}
 		n.slice("local", 8080, one.ip.String(), two.ip.String()+"@elsewhere")
 		eventually(t, out, "tcp", "192.0.2.1:30081", "one 192.0.2.2") // client address kept
 		expect(t, out, "tcp", "203.0.113.9:80", "one 192.0.2.2")
+	})
+	t.Run("source ranges", func(t *testing.T) {
+		fence := func(ranges ...string) {
+			t.Helper()
+			s, err := n.client.CoreV1().Services("default").Get(context.Background(), "fenced", metav1.GetOptions{})
+			must(t, err)
+			s.Spec.LoadBalancerSourceRanges = ranges
+			_, err = n.client.CoreV1().Services("default").Update(context.Background(), s, metav1.UpdateOptions{})
+			must(t, err)
+		}
+		n.service("fenced", "10.96.0.23", func(s *corev1.Service) {
+			s.Spec.Type = corev1.ServiceTypeLoadBalancer
+			s.Spec.LoadBalancerSourceRanges = []string{"198.51.100.0/24", "192.0.2.0/24", " 192.0.2.0/30", "2001:db8::/32"}
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.10"}}
+		})
+		n.slice("fenced", 8080, one.ip.String())
+		eventually(t, out, "tcp", "203.0.113.10:80", "one 10.244.0.1")
+		shut := func(from *pod, to string) {
+			t.Helper()
+			for range 200 {
+				if _, err := from.ask(t, "tcp", to); err != nil {
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			t.Errorf("%s answers", to)
+		}
+		shut(client, "203.0.113.10:80") // 10.244.0.x is in none of the ranges
+		fence("198.51.100.0/24")
+		shut(out, "203.0.113.10:80")
+		expect(t, client, "tcp", "10.96.0.23:80", "one "+client.ip.String()) // the cluster's own address has no fence
+		fence("192.0.2.2/32", "10.244.0.0/16")
+		eventually(t, out, "tcp", "203.0.113.10:80", "one 10.244.0.1")
+		expect(t, client, "tcp", "203.0.113.10:80", "one 10.244.0.1")
+		fence("198.51.100.0/24")
+		shut(out, "203.0.113.10:80")
+		fence()
+		eventually(t, out, "tcp", "203.0.113.10:80", "one 10.244.0.1")
 	})
 	t.Run("affinity", func(t *testing.T) {
 		n.service("sticky", "10.96.0.22", func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP })
