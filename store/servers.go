@@ -72,7 +72,7 @@ func members(list []*etcdserverpb.Member) (out []Member) {
 // have not been connected for the five seconds that etcd asks for.
 const (
 	changeWithin = 15 * time.Second
-	changeAgain  = 250 * time.Millisecond
+	changeAgain  = 500 * time.Millisecond
 )
 
 // AddMember makes room for another server, as a learner until it has started and caught up.
