@@ -38,6 +38,7 @@ type Collection struct {
 	recalled int64      // the load whose past is in the history
 	history  history
 	topics   topics
+	owners   map[string]string // paths by claim; nil until needed, see claims.go
 
 	tornMu sync.Mutex
 	torn   map[string]int64 // reported paths and their revisions
@@ -153,6 +154,7 @@ func (c *Collection) reset(items []*Item, revision int64) {
 	c.mu.Lock()
 	c.loaded = revision
 	c.history = history{limit: c.s.cfg.Events, floor: revision}
+	c.owners = nil
 	c.version.Store(&version{tree: grow(items), revision: revision})
 	c.mu.Unlock()
 	c.endWatchers(ErrCompacted)
@@ -236,6 +238,9 @@ func (c *Collection) applyLocked(revision int64, changes []change) {
 			tree, old = tree.without(ch.path)
 		} else {
 			tree, old = tree.with(ch.item)
+		}
+		if c.owners != nil {
+			c.reclaim(old, ch.item)
 		}
 		if e := happened(revision, ch.item, old); e != nil {
 			events = append(events, e)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -46,12 +47,19 @@ func (l *link) get(ctx context.Context, key string, opts ...clientv3.OpOption) (
 	return l.client.Get(ctx, key, opts...)
 }
 
-// commit does all of what if the condition holds.
-func (l *link) commit(ctx context.Context, condition []clientv3.Cmp, what ...clientv3.Op) (*clientv3.TxnResponse, error) {
+// errReplaced says that the etcd which a decision relied on was replaced.
+var errReplaced = errors.New("etcd was replaced")
+
+// commit does all of what if the condition holds. by is the etcd for which the condition was
+// made, nil if it does not matter; errReplaced.
+func (l *link) commit(ctx context.Context, by *member, condition []clientv3.Cmp, what ...clientv3.Op) (*clientv3.TxnResponse, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if err := l.usable(); err != nil {
 		return nil, err
+	}
+	if by != nil && by != l.member {
+		return nil, errReplaced
 	}
 	return l.client.Txn(ctx).If(condition...).Then(what...).Commit()
 }

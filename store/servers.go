@@ -263,6 +263,9 @@ func (s *Store) alone() bool {
 	return m != nil && m.alone
 }
 
+// Shared tells whether other servers may write too.
+func (s *Store) Shared() bool { return !s.alone() }
+
 // Elects tells whether the servers have one leader among them, which Leading is about:
 // with an etcd outside they do not.
 func (s *Store) Elects() bool { return s.link.etcd() != nil }
