@@ -42,6 +42,13 @@ func TestCheckedServers(t *testing.T) {
 	t.Log(result)
 	t.Logf("%d servers, %d stopped, %d killed, %d times without a majority", len(f.list), f.stopped, f.killed, f.lonely)
 	if err != nil {
+		for i, s := range f.list {
+			if s.checked != nil {
+				e := s.checked.s.link.member.etcd.Server
+				t.Logf("%d: cache %d, kind %d, etcd %d, applied %d of %d, term %d, leader %x of %x", i, s.checked.s.Revision(), s.checked.now().revision,
+					e.KV().Rev(), e.AppliedIndex(), e.CommittedIndex(), e.Term(), uint64(e.Leader()), uint64(e.MemberID()))
+			}
+		}
 		t.Fatal(err)
 	}
 }
