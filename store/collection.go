@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -329,15 +328,8 @@ func (s *Store) reach(ctx context.Context, minimum int64) error {
 
 // newest is a revision that everything acknowledged before the call is part of.
 func (s *Store) newest(ctx context.Context) (int64, error) {
-	for tries := 0; ; tries++ {
-		revision, err := s.link.newest(ctx)
-		if err == nil {
-			return revision, nil
-		}
-		if !errors.Is(err, rpctypes.ErrLeaderChanged) || tries == 10 || ctx.Err() != nil {
-			return 0, failed("read the revision of", root, err)
-		}
-	}
+	revision, err := s.link.newest(ctx)
+	return revision, failed("read the revision of", root, err)
 }
 
 // Get gives an object that is at least as new as minimum.

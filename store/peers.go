@@ -44,7 +44,7 @@ type Peers struct {
 	// members alone. Cert and Key are read anew with each connection, CA when etcd starts.
 	Cert, Key, CA string
 
-	Join  map[string]string // name -> URL of all members, this one included, as AddMember of another one answered; used only while Dir holds no data. nil: the first one
+	Join  map[string]string // name -> URL of all members, this one included, as AddMember of another one answered; used only while Dir holds no data, to be given until Open has succeeded once. nil: the first one
 	Reset bool              // begin a cluster of this member alone with the data that is there: the others are lost for good. Without effect when it is alone
 }
 
