@@ -269,12 +269,16 @@ func (b *bridge) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.Checke
 	return c
 }
 
-// quiet is what etcd warns of in every process that embeds it.
+// quiet is what etcd warns of in every process that embeds it, and what it says again and again
+// of a member that is down, which it has said before ("peer became inactive").
 var quiet = map[string]bool{
 	"Running http and grpc server on single port. This is not recommended for production.":                                  true,
 	"rejecting member add request; local member has not been connected to majority peers, reconfigure breaks active quorum": true, // it is tried again
 	"rejecting member remove request; local member has not been connected to all peers, reconfigure breaks active quorum":   true,
-	"simple token is not cryptographically signed":                                                                          true,
+	"prober detected unhealthy status":             true,
+	"failed to reach the peer URL":                 true,
+	"failed to get version":                        true,
+	"simple token is not cryptographically signed": true,
 }
 
 func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {

@@ -85,8 +85,9 @@ func (w *watching) look(ctx context.Context, wait time.Duration) {
 	if len(w.past) > 50 {
 		w.past = w.past[25:]
 	}
-	if err != nil && limited.Err() == nil {
-		if !errors.Is(err, ErrEnded) && !errors.Is(err, ErrGone) {
+	over := errors.Is(err, ErrEnded) || errors.Is(err, ErrGone) // said once, maybe just when the time was up
+	if over || err != nil && limited.Err() == nil {
+		if !over {
 			w.r.fail("watch %d of %+v: %v", w.number, w.wants, err)
 		}
 		w.resume(w.seen)
