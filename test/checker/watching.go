@@ -49,7 +49,7 @@ func (w *watching) watch(ctx, active context.Context, rnd *rand.Rand) {
 				return
 			}
 			if time.Now().After(end) {
-				w.r.fail("watch %d of %+v since %d: after %d nothing more is shown", w.number, w.wants, w.since, w.seen)
+				w.r.fail("watch %d of %+v since %d: after %d nothing more is shown (%v)", w.number, w.wants, w.since, w.seen, w.stream)
 				return
 			}
 		} else if w.pause > 0 {
