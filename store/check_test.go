@@ -33,13 +33,13 @@ func TestChecked(t *testing.T) {
 	c := openChecked(t, dir)
 	defer func() { closeChecked(t, c) }()
 	result, err := checker.Run(t.Context(), checker.Config{
-		Target: c, Etcd: c.s.client, Prefix: c.folder, Decode: c.decodeValue,
+		Target: c, Etcd: c.s.link.client, Prefix: c.folder, Decode: c.decodeValue,
 		Head:   func() int64 { return c.now().revision }, // the kind is ahead of the store for a moment
 		Forget: func(ctx context.Context, revision int64) error { return c.s.CompactTo(ctx, revision) },
 		Again: func() (checker.Target, *clientv3.Client) {
 			closeChecked(t, c)
 			*c = *openChecked(t, dir)
-			return c, c.s.client
+			return c, c.s.link.client
 		},
 		Kept: checkEvents, Seed: *checkSeed, Rounds: *checkRounds, Writes: *checkWrites,
 		Writers: 8, Readers: 3, Watchers: 12, Keys: 12,
@@ -57,12 +57,17 @@ type checked struct {
 
 func openChecked(t *testing.T, dir string) *checked {
 	t.Helper()
+	return openCheckedWith(t, Config{Dir: dir, Events: checkEvents})
+}
+
+func openCheckedWith(t *testing.T, cfg Config) *checked {
+	t.Helper()
 	kind := api.Define(api.Resource[*corev1.ConfigMap]{
 		Version: "v1", Kind: "ConfigMap", Plural: "configmaps", Namespaced: true,
 		Fields:  map[string]func(*corev1.ConfigMap) string{"color": func(m *corev1.ConfigMap) string { return m.Labels["color"] }},
 		Indexes: []string{"color"},
 	})
-	s := openAt(t, dir, Config{Events: checkEvents})
+	s := openAt(t, cfg.Dir, cfg)
 	return &checked{serve(t, s, kind), s}
 }
 
@@ -204,6 +209,15 @@ func (c *checked) Watch(ctx context.Context, want checker.Selection, since int64
 }
 
 type checkedStream struct{ *Watcher }
+
+// String is for the report of what went wrong.
+func (s checkedStream) String() string {
+	w := s.Watcher
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return fmt.Sprintf("seen %d, %d queued, end %v, %d woken, %d in the backlog, live %v, kind at %d, store at %d",
+		w.seen, len(w.queue), w.end, len(w.wake), len(w.backlog), w.c.live.Load(), w.c.now().revision, w.c.s.Revision())
+}
 
 func (s checkedStream) Next(ctx context.Context) (events []checker.Event, err error) {
 	batch, err := s.Watcher.Next(ctx)

@@ -37,6 +37,7 @@ type Collection struct {
 	recalled int64      // the load whose past is in the history
 	history  history
 	topics   topics
+	owners   map[string]string // paths by claim; nil until needed, see claims.go
 
 	tornMu sync.Mutex
 	torn   map[string]int64 // reported paths and their revisions
@@ -152,6 +153,7 @@ func (c *Collection) reset(items []*Item, revision int64) {
 	c.mu.Lock()
 	c.loaded = revision
 	c.history = history{limit: c.s.cfg.Events, floor: revision}
+	c.owners = nil
 	c.version.Store(&version{tree: grow(items), revision: revision})
 	c.mu.Unlock()
 	c.endWatchers(ErrCompacted)
@@ -177,7 +179,7 @@ func (c *Collection) list(ctx context.Context, revision int64) ([]*Item, int64, 
 		if revision > 0 {
 			opts = append(opts, clientv3.WithRev(revision))
 		}
-		answer, err := c.s.client.Get(ctx, from, opts...)
+		answer, err := c.s.link.get(ctx, from, opts...)
 		if err != nil {
 			return nil, 0, failed("list", c.folder, err)
 		}
@@ -235,6 +237,9 @@ func (c *Collection) applyLocked(revision int64, changes []change) {
 			tree, old = tree.without(ch.path)
 		} else {
 			tree, old = tree.with(ch.item)
+		}
+		if c.owners != nil {
+			c.reclaim(old, ch.item)
 		}
 		if e := happened(revision, ch.item, old); e != nil {
 			events = append(events, e)
@@ -321,17 +326,10 @@ func (s *Store) reach(ctx context.Context, minimum int64) error {
 	return err
 }
 
-// newest is a revision that everything acknowledged before the call is part of: of a
-// single member the one it has applied, otherwise what a quorum confirms.
+// newest is a revision that everything acknowledged before the call is part of.
 func (s *Store) newest(ctx context.Context) (int64, error) {
-	if s.member != nil {
-		return s.member.applied(), nil
-	}
-	answer, err := s.client.Get(ctx, root, clientv3.WithCountOnly())
-	if err != nil {
-		return 0, failed("read the revision of", root, err)
-	}
-	return answer.Header.Revision, nil
+	revision, err := s.link.newest(ctx)
+	return revision, failed("read the revision of", root, err)
 }
 
 // Get gives an object that is at least as new as minimum.
