@@ -24,6 +24,7 @@ import (
 	"github.com/proa-dev/proa/controllers/job"
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/controllers/namespace"
+	"github.com/proa-dev/proa/controllers/networkpolicy"
 	"github.com/proa-dev/proa/controllers/nodelifecycle"
 	"github.com/proa-dev/proa/controllers/persistentvolume"
 	"github.com/proa-dev/proa/controllers/podcertificates"
@@ -72,6 +73,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"cronjob", made(cronjob.New)},
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
+		{"networkpolicy", made(networkpolicy.New)},
 		{"endpointslicemirroring", made(endpointslicemirroring.New)},
 		{"ipaddress", made(ipaddress.New)},
 		{"disruption", made(disruption.New)},

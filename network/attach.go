@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,21 +10,30 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/proa-dev/proa/network/policy"
 )
 
 // attach connects a network namespace: idempotent, and undone by detach however far it
 // came. The node's end goes away with the namespace, so it is not recorded.
-func (a *Agent) attach(att attachment, nsPath string, ports []hostPort) (netip.Addr, error) {
+// A pod that policies may select has no link before they hold.
+func (a *Agent) attach(ctx context.Context, att attachment, pod policy.Pod, nsPath string, ports []hostPort) (netip.Addr, error) {
 	ns, err := netns.GetFromPath(nsPath)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("open network namespace %s: %w", nsPath, err)
 	}
 	defer ns.Close()
-	ip, err := a.addresses.take(att, ports)
+	ip, err := a.addresses.take(att, pod, ports)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if err = a.connect(att, ns, ip); err == nil && len(ports) > 0 {
+	if a.cfg.Guard != nil && pod.UID != "" {
+		err = a.cfg.Guard.Protect(ctx, pod, ip)
+	}
+	if err == nil {
+		err = a.connect(att, ns, ip)
+	}
+	if err == nil && len(ports) > 0 {
 		err = a.rules.openPorts(ip, ports)
 	}
 	if err != nil {
@@ -142,6 +152,9 @@ func (a *Agent) detach(att attachment) error {
 	gone := &netlink.Neigh{Family: unix.AF_INET, LinkIndex: a.bridge.Attrs().Index, IP: ip.AsSlice()}
 	if err := netlink.NeighDel(gone); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("forget pod address: %w", err)
+	}
+	if a.cfg.Guard != nil {
+		a.cfg.Guard.Release(ip)
 	}
 	return a.addresses.release(att)
 }
