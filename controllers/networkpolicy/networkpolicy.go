@@ -194,8 +194,11 @@ func (c *Controller) sliceChanged(was, now *discoveryv1.EndpointSlice) {
 			continue
 		}
 		c.mu.Lock()
-		ours := now != nil && c.written[now.Name] == now.ResourceVersion
-		if now == nil {
+		ours := false
+		if now != nil {
+			version, wrote := c.written[now.Name]
+			ours = wrote && version == now.ResourceVersion
+		} else {
 			delete(c.written, was.Name)
 		}
 		c.mu.Unlock()
