@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/proa-dev/proa/internal/netpol"
 )
@@ -285,5 +287,28 @@ func TestUnknownPod(t *testing.T) {
 	k.apply(t, r.settle())
 	if !r.none() || len(r.pods) != 0 {
 		t.Error("something remains")
+	}
+}
+
+// Who may write endpoint slices in a namespace of his own lets nobody in by them.
+func TestAttackForeignSlice(t *testing.T) {
+	w := newWorld(1)
+	w.policies["p"] = &networkingv1.NetworkPolicy{Spec: networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{
+		{From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}}}}}}
+	for _, s := range w.slices() {
+		for _, change := range []func(*discoveryv1.EndpointSlice){
+			func(s *discoveryv1.EndpointSlice) { s.Namespace = "theirs" },
+			func(s *discoveryv1.EndpointSlice) { s.Labels[discoveryv1.LabelManagedBy] = "somebody" },
+		} {
+			other, r := s.DeepCopy(), newRules()
+			change(other)
+			r.setSlice(nil, other)
+			if len(r.slices) > 0 {
+				t.Errorf("slice %s/%s %v counts", other.Namespace, other.Name, other.Labels)
+			}
+			if r.setSlice(nil, s); len(r.slices) != 1 {
+				t.Error("one of ours does not")
+			}
+		}
 	}
 }
