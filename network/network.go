@@ -54,9 +54,9 @@ type Config struct {
 type Guard interface {
 	// Adopt tells, once, which pods have addresses from before.
 	Adopt(pods map[netip.Addr]policy.Pod)
-	// Protect returns when what policies say of a pod holds for its address, which has no link yet.
+	// Protect returns when what policies say of a pod holds for its address, whose link is not up yet.
 	Protect(ctx context.Context, pod policy.Pod, addr netip.Addr) error
-	// Release forgets an address that has no link any more.
+	// Release forgets an address that has no link any more; a call of Protect for it has ended.
 	Release(addr netip.Addr)
 }
 

@@ -144,7 +144,7 @@ func (e *Enforcer) podChanged(was, now *corev1.Pod) bool {
 		e.rules.removePod(was.UID)
 	}
 	if now == nil || now.Spec.HostNetwork {
-		return true
+		return e.rules.dirty()
 	}
 	e.rules.setPod(now)
 	if c := e.seen[now.UID]; c != nil {
