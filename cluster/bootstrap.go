@@ -13,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -87,6 +88,7 @@ func publishFacts(ctx context.Context, client kubernetes.Interface, cfg *ServerC
 		Rules: []rbacv1.PolicyRule{
 			{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{""}, Resources: []string{"nodes", "services", "namespaces"}},
 			{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{discoveryv1.GroupName}, Resources: []string{"endpointslices"}},
+			{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{networkingv1.GroupName}, Resources: []string{"networkpolicies"}},
 			{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{factsName}},
 		},
 	}
@@ -102,9 +104,23 @@ func publishFacts(ctx context.Context, client kubernetes.Interface, cfg *ServerC
 		},
 	}
 	_, roleErr := client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(roleErr) { // maybe of a version whose nodes read less
+		roleErr = updateRole(ctx, client, role)
+	}
 	_, bindErr := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{})
 	_, mapErr := client.CoreV1().ConfigMaps(known.Namespace).Create(ctx, known, metav1.CreateOptions{})
 	return errors.Join(made(roleErr), made(bindErr), made(mapErr))
+}
+
+func updateRole(ctx context.Context, client kubernetes.Interface, want *rbacv1.ClusterRole) error {
+	has, err := client.RbacV1().ClusterRoles().Get(ctx, want.Name, metav1.GetOptions{})
+	if err != nil || equality.Semantic.DeepEqual(has.Rules, want.Rules) {
+		return err
+	}
+	has = has.DeepCopy()
+	has.Rules = want.Rules
+	_, err = client.RbacV1().ClusterRoles().Update(ctx, has, metav1.UpdateOptions{})
+	return err
 }
 
 // firstClass gives a new cluster, one without namespaces yet, a default storage class.

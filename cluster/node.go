@@ -27,6 +27,7 @@ import (
 	kubeletserver "github.com/proa-dev/proa/kubelet/server"
 	"github.com/proa-dev/proa/kubelet/volumes"
 	"github.com/proa-dev/proa/network"
+	"github.com/proa-dev/proa/network/policy"
 	"github.com/proa-dev/proa/proxy"
 	"github.com/proa-dev/proa/runtime"
 	"github.com/proa-dev/proa/runtime/helpers"
@@ -105,7 +106,14 @@ func (n *node) startRuntime(ctx context.Context, group *Group) error {
 func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Progress) error {
 	sent := newEvents(context.WithoutCancel(ctx), c.client)
 	dnsAddr := dnsAddress(n.services)
+	guard, err := policy.New(policy.Config{
+		Informers: c.informers, Pods: c.pods, Table: n.place.Table() + "-policy", Recorder: n.journal, Log: n.log.With("part", "policy"),
+	})
+	if err != nil {
+		return err
+	}
 	pods, err := network.New(network.Config{
+		Guard:   guard,
 		Cluster: n.place.Name, NodeName: n.cfg.Name, Informers: c.informers,
 		Bridge: n.place.LinkName("pods"), Table: n.place.Table(), Socket: filepath.Join(n.runDir(), "cni.sock"),
 		CNIConfDir: n.dir("cni"), CNIBinDir: n.helpers(), Root: n.dir("network"),
@@ -141,6 +149,7 @@ func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Pr
 			return nil
 		}},
 		{Name: "pods of this node", Run: func(ctx context.Context) error { c.pods.Informer().Run(ctx.Done()); return nil }},
+		{Name: "network policies", Run: guard.Run},
 		{Name: "network", Run: pods.Run},
 		{Name: "proxy", Run: prox.Run},
 		{Name: "dns", Run: names.Run},

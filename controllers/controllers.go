@@ -25,6 +25,7 @@ import (
 	"github.com/proa-dev/proa/controllers/loadbalancer"
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/controllers/namespace"
+	"github.com/proa-dev/proa/controllers/networkpolicy"
 	"github.com/proa-dev/proa/controllers/nodelifecycle"
 	"github.com/proa-dev/proa/controllers/persistentvolume"
 	"github.com/proa-dev/proa/controllers/podcertificates"
@@ -73,6 +74,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"cronjob", made(cronjob.New)},
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
+		{"networkpolicy", made(networkpolicy.New)},
 		{"endpointslicemirroring", made(endpointslicemirroring.New)},
 		{"loadbalancer", made(loadbalancer.New)},
 		{"ipaddress", made(ipaddress.New)},

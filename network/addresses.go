@@ -10,6 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/proa-dev/proa/network/policy"
 )
 
 // ErrNoAddress says that the node's pod range is used up.
@@ -30,6 +34,7 @@ type addresses struct {
 	used  map[netip.Addr]attachment
 	owner map[attachment]netip.Addr
 	ports map[attachment][]hostPort
+	pods  map[attachment]policy.Pod // of those that policies may select
 }
 
 // hostPort is a port of the node that leads to a container.
@@ -49,7 +54,7 @@ func openAddresses(dir string, cidr netip.Prefix) (*addresses, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read address folder: %w", err)
 	}
-	a := &addresses{dir: dir, cidr: cidr, next: gatewayOf(cidr), used: map[netip.Addr]attachment{}, owner: map[attachment]netip.Addr{}, ports: map[attachment][]hostPort{}}
+	a := &addresses{dir: dir, cidr: cidr, next: gatewayOf(cidr), used: map[netip.Addr]attachment{}, owner: map[attachment]netip.Addr{}, ports: map[attachment][]hostPort{}, pods: map[attachment]policy.Pod{}}
 	for _, e := range entries {
 		ip, err := netip.ParseAddr(e.Name())
 		if err != nil {
@@ -60,9 +65,12 @@ func openAddresses(dir string, cidr netip.Prefix) (*addresses, error) {
 			return nil, fmt.Errorf("read address: %w", err)
 		}
 		first, rest, _ := strings.Cut(string(b), "\n")
-		container, link, _ := strings.Cut(first, " ")
-		att := attachment{container, link}
+		words := append(strings.Fields(first), "", "")
+		att := attachment{words[0], words[1]}
 		a.used[ip], a.owner[att] = att, ip
+		if len(words) >= 7 {
+			a.pods[att] = policy.Pod{Namespace: words[2], Name: words[3], UID: types.UID(words[4])}
+		}
 		if rest != "" {
 			var ports []hostPort
 			if err := json.Unmarshal([]byte(rest), &ports); err != nil {
@@ -78,7 +86,7 @@ func openAddresses(dir string, cidr netip.Prefix) (*addresses, error) {
 func gatewayOf(cidr netip.Prefix) netip.Addr { return cidr.Masked().Addr().Next() }
 
 // take gives the attachment's address: the one it has, or a free one. ErrNoAddress.
-func (a *addresses) take(att attachment, ports []hostPort) (netip.Addr, error) {
+func (a *addresses) take(att attachment, pod policy.Pod, ports []hostPort) (netip.Addr, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if ip, has := a.owner[att]; has {
@@ -88,7 +96,12 @@ func (a *addresses) take(att attachment, ports []hostPort) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	content := []byte(att.container + " " + att.link + "\n")
+	first := att.container + " " + att.link
+	if pod.UID != "" {
+		first += " " + pod.Namespace + " " + pod.Name + " " + string(pod.UID)
+		a.pods[att] = pod
+	}
+	content := []byte(first + "\n")
 	if len(ports) > 0 {
 		b, err := json.Marshal(ports)
 		if err != nil {
@@ -145,7 +158,19 @@ func (a *addresses) release(att attachment) error {
 	delete(a.owner, att)
 	delete(a.used, ip)
 	delete(a.ports, att)
+	delete(a.pods, att)
 	return nil
+}
+
+// protected lists the addresses of the pods that policies may select.
+func (a *addresses) protected() map[netip.Addr]policy.Pod {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make(map[netip.Addr]policy.Pod, len(a.pods))
+	for att, pod := range a.pods {
+		out[a.owner[att]] = pod
+	}
+	return out
 }
 
 // all lists the attachments.

@@ -1,29 +1,39 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/proa-dev/proa/network/policy"
 )
 
 // attach connects a network namespace: idempotent, and undone by detach however far it
 // came. The node's end goes away with the namespace, so it is not recorded.
-func (a *Agent) attach(att attachment, nsPath string, ports []hostPort) (netip.Addr, error) {
+// The link of a pod that policies may select is not up before they hold.
+func (a *Agent) attach(ctx context.Context, att attachment, pod policy.Pod, nsPath string, ports []hostPort) (netip.Addr, error) {
 	ns, err := netns.GetFromPath(nsPath)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("open network namespace %s: %w", nsPath, err)
 	}
 	defer ns.Close()
-	ip, err := a.addresses.take(att, ports)
+	ip, err := a.addresses.take(att, pod, ports)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if err = a.connect(att, ns, ip); err == nil && len(ports) > 0 {
+	protected := a.protect(ctx, pod, ip)
+	err = a.connect(att, ns, ip, protected)
+	if err != nil {
+		_ = protected() // whoever undoes comes after who does; a failure of it is err already, or goes with it
+	}
+	if err == nil && len(ports) > 0 {
 		err = a.rules.openPorts(ip, ports)
 	}
 	if err != nil {
@@ -32,8 +42,19 @@ func (a *Agent) attach(att attachment, nsPath string, ports []hostPort) (netip.A
 	return ip, nil
 }
 
-// connect makes the pair of links and sets both ends up.
-func (a *Agent) connect(att attachment, ns netns.NsHandle, ip netip.Addr) error {
+// protect begins to put a pod's policies in force, beside the making of links; what it gives
+// waits for the end of that.
+func (a *Agent) protect(ctx context.Context, pod policy.Pod, ip netip.Addr) func() error {
+	if a.cfg.Guard == nil || pod.UID == "" {
+		return func() error { return nil }
+	}
+	done := make(chan error, 1)
+	go func() { done <- a.cfg.Guard.Protect(ctx, pod, ip) }()
+	return sync.OnceValue(func() error { return <-done })
+}
+
+// connect makes the pair of links and sets both ends up, the node's when the pod is protected.
+func (a *Agent) connect(att attachment, ns netns.NsHandle, ip netip.Addr, protected func() error) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.MasterIndex = hostLink(att), a.cfg.MTU, a.bridge.Attrs().Index
 	veth := netlink.NewVeth(attrs)
@@ -52,6 +73,9 @@ func (a *Agent) connect(att attachment, ns netns.NsHandle, ip netip.Addr) error 
 	}
 	if err := a.setInside(ns, att.link, ip); err != nil {
 		return err
+	}
+	if err := protected(); err != nil {
+		return fmt.Errorf("put network policies in force: %w", err)
 	}
 	// Last, with the pod's end up: so the port has its carrier when it is enabled and
 	// forwards at once, instead of when the kernel comes round to look at link states.
@@ -142,6 +166,9 @@ func (a *Agent) detach(att attachment) error {
 	gone := &netlink.Neigh{Family: unix.AF_INET, LinkIndex: a.bridge.Attrs().Index, IP: ip.AsSlice()}
 	if err := netlink.NeighDel(gone); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("forget pod address: %w", err)
+	}
+	if a.cfg.Guard != nil {
+		a.cfg.Guard.Release(ip)
 	}
 	return a.addresses.release(att)
 }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/internal/informers"
+	"github.com/proa-dev/proa/network/policy"
 )
 
 // Config is what an agent needs.
@@ -44,9 +45,22 @@ type Config struct {
 	MTU         int          // of pod links; 0: that of the link to the node's address
 	VXLANID     int          // default 7076
 	VXLANPort   int          // default 8472
+	Guard       Guard        // nil: pods are attached without waiting for policies
 	Recorder    host.Recorder
 	Log         *slog.Logger
 }
+
+// Guard is told of pods' addresses; *policy.Enforcer is one.
+type Guard interface {
+	// Adopt tells, once, which pods have addresses from before.
+	Adopt(pods map[netip.Addr]policy.Pod)
+	// Protect returns when what policies say of a pod holds for its address, whose link is not up yet.
+	Protect(ctx context.Context, pod policy.Pod, addr netip.Addr) error
+	// Release forgets an address that has no link any more; a call of Protect for it has ended.
+	Release(addr netip.Addr)
+}
+
+var _ Guard = (*policy.Enforcer)(nil)
 
 // Agent is the network agent of one node.
 type Agent struct {
@@ -183,6 +197,9 @@ func (a *Agent) setUp() error {
 	var err error
 	if a.addresses, err = openAddresses(filepath.Join(a.cfg.Root, "addresses"), a.cidr); err != nil {
 		return err
+	}
+	if a.cfg.Guard != nil {
+		a.cfg.Guard.Adopt(a.addresses.protected())
 	}
 	if err := a.makeBridge(); err != nil {
 		return err

@@ -16,8 +16,11 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/proa-dev/proa/host"
 	"github.com/proa-dev/proa/network/cni"
+	"github.com/proa-dev/proa/network/policy"
 )
 
 // CNI's error codes.
@@ -31,6 +34,7 @@ const (
 const (
 	maxCommands    = 64 // served at once
 	requestTimeout = 10 * time.Second
+	commandTimeout = 8 * time.Second // so that the answer still arrives
 	configVersion  = "1.1.0"
 )
 
@@ -97,12 +101,12 @@ func (a *Agent) serve(ctx context.Context, l net.Listener) {
 		}
 		commands.Go(func() {
 			defer func() { <-slots }()
-			a.converse(conn)
+			a.converse(ctx, conn)
 		})
 	}
 }
 
-func (a *Agent) converse(conn net.Conn) {
+func (a *Agent) converse(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return
@@ -118,7 +122,9 @@ func (a *Agent) converse(conn net.Conn) {
 		env[k] = v
 	}
 	began := time.Now()
-	out, fail := a.command(env, req.Stdin)
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	out, fail := a.command(ctx, env, req.Stdin)
 	answer := cni.Answer{Stdout: out}
 	if fail != nil {
 		answer.Code = 1
@@ -136,7 +142,7 @@ func (a *Agent) converse(conn net.Conn) {
 }
 
 // command performs one CNI command and gives what the plugin prints.
-func (a *Agent) command(env map[string]string, stdin []byte) ([]byte, *failure) {
+func (a *Agent) command(ctx context.Context, env map[string]string, stdin []byte) ([]byte, *failure) {
 	var conf config
 	if env["CNI_COMMAND"] == "VERSION" {
 		return []byte(cni.Versions), nil
@@ -167,7 +173,10 @@ func (a *Agent) command(env map[string]string, stdin []byte) ([]byte, *failure) 
 	var err error
 	switch env["CNI_COMMAND"] {
 	case "ADD":
-		out, err = a.add(att, env["CNI_NETNS"], conf)
+		var pod policy.Pod
+		if pod, err = podOf(env["CNI_ARGS"]); err == nil {
+			out, err = a.add(ctx, att, pod, env["CNI_NETNS"], conf)
+		}
 	case "DEL":
 		err = a.detach(att)
 	case "CHECK":
@@ -199,7 +208,30 @@ func (att attachment) validate() error {
 	return nil
 }
 
-func (a *Agent) add(att attachment, nsPath string, conf config) ([]byte, error) {
+// podOf is the pod that a container belongs to; none when the runtime does not say.
+func podOf(args string) (policy.Pod, error) {
+	var p policy.Pod
+	for _, arg := range strings.Split(args, ";") {
+		key, value, _ := strings.Cut(arg, "=")
+		if strings.ContainsAny(value, " \t\n") {
+			return p, fmt.Errorf("CNI_ARGS %s=%q: must have no space", key, value)
+		}
+		switch key {
+		case "K8S_POD_NAMESPACE":
+			p.Namespace = value
+		case "K8S_POD_NAME":
+			p.Name = value
+		case "K8S_POD_UID":
+			p.UID = types.UID(value)
+		}
+	}
+	if p.Namespace == "" || p.Name == "" || p.UID == "" {
+		return policy.Pod{}, nil
+	}
+	return p, nil
+}
+
+func (a *Agent) add(ctx context.Context, att attachment, pod policy.Pod, nsPath string, conf config) ([]byte, error) {
 	var ports []hostPort
 	for _, m := range conf.RuntimeConfig.PortMappings {
 		if m.HostPort == 0 {
@@ -210,7 +242,7 @@ func (a *Agent) add(att attachment, nsPath string, conf config) ([]byte, error) 
 		}
 		ports = append(ports, hostPort{m.HostIP, strings.ToLower(m.Protocol), uint16(m.HostPort), uint16(m.ContainerPort)})
 	}
-	ip, err := a.attach(att, nsPath, ports)
+	ip, err := a.attach(ctx, att, pod, nsPath, ports)
 	if err != nil {
 		return nil, err
 	}

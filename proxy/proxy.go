@@ -129,6 +129,9 @@ func (p *Proxy) onSlice(obj any, gone bool) {
 		return
 	}
 	o := owner{slice.Namespace, slice.Labels[discoveryv1.LabelServiceName]}
+	if o.name == "" {
+		return // of no service: the peers of network policies are such
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if gone {

@@ -207,6 +207,9 @@ func (g rbac) ClusterRoles() Kind[rbaclisters.ClusterRoleLister] {
 func (g networking) IPAddresses() Kind[networkinglisters.IPAddressLister] {
 	return kind(g.f, &networkingv1.IPAddress{}, g.f.client.NetworkingV1().IPAddresses(), networkinglisters.NewIPAddressLister)
 }
+func (g networking) NetworkPolicies() Kind[networkinglisters.NetworkPolicyLister] {
+	return kind(g.f, &networkingv1.NetworkPolicy{}, g.f.client.NetworkingV1().NetworkPolicies(""), networkinglisters.NewNetworkPolicyLister)
+}
 func (g networking) ServiceCIDRs() Kind[networkinglisters.ServiceCIDRLister] {
 	return kind(g.f, &networkingv1.ServiceCIDR{}, g.f.client.NetworkingV1().ServiceCIDRs(), networkinglisters.NewServiceCIDRLister)
 }

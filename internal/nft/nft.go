@@ -233,3 +233,38 @@ const (
 	sendBuffer    = 256 << 20 // a limit, not memory: the kernel holds what is being sent
 	receiveBuffer = 4 << 20
 )
+
+// Established is `ct state established,related`.
+func Established() []expr.Any {
+	const established, related = 1 << 1, 1 << 2
+	return []expr.Any{&expr.Ct{Register: 1, Key: expr.CtKeySTATE},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(established | related), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)}}
+}
+
+// IsProto is `meta l4proto p`.
+func IsProto(p uint8) []expr.Any {
+	return []expr.Any{Proto(1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{p}}}
+}
+
+// ToPorts is `th dport first-last`.
+func ToPorts(first, last uint16) []expr.Any {
+	if first == last {
+		return []expr.Any{DestPort(1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: Port(first)}}
+	}
+	return []expr.Any{DestPort(1), &expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: Port(first)},
+		&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: Port(last)}}
+}
+
+// Count is `counter`.
+func Count() []expr.Any { return []expr.Any{&expr.Counter{}} }
+
+// JumpTo and GoTo continue in a chain; after the first, what follows is next.
+func JumpTo(chain string) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
+}
+
+// GoTo is without return.
+func GoTo(chain string) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}
+}

@@ -59,7 +59,10 @@ type node struct {
 	count  int
 }
 
-func newNode(t testing.TB) *node {
+func newNode(t testing.TB) *node { return newNodeWith(t, nil) }
+
+// newNodeWith makes a node whose agent asks a guard.
+func newNodeWith(t testing.TB, guard func(*node) network.Guard) *node {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
@@ -73,7 +76,11 @@ func newNode(t testing.TB) *node {
 	must(t, netlink.LinkSetUp(lo))
 	dir := t.TempDir()
 	n.socket = filepath.Join(dir, "s")
-	agent, err := network.New(network.Config{Cluster: "t", NodeName: "n1", Informers: n.shared, Bridge: "proa-t", Table: "proa-t-net",
+	var asked network.Guard
+	if guard != nil {
+		asked = guard(n)
+	}
+	agent, err := network.New(network.Config{Guard: asked, Cluster: "t", NodeName: "n1", Informers: n.shared, Bridge: "proa-t", Table: "proa-t-net",
 		Socket: n.socket, CNIConfDir: dir, CNIBinDir: dir, Root: dir, MTU: 1500, Log: testLog,
 		ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16")})
 	must(t, err)
@@ -110,14 +117,17 @@ type pod struct {
 	id string
 }
 
-func (n *node) pod(ports string) *pod {
+func (n *node) pod(ports string) *pod { return n.podOf("", ports) }
+
+// podOf attaches a pod with the arguments that a runtime gives.
+func (n *node) podOf(args, ports string) *pod {
 	n.t.Helper()
 	n.count++
 	p := &pod{id: fmt.Sprintf("c%d-%d", n.count, time.Now().UnixNano())}
 	path := filepath.Join(n.t.TempDir(), "ns")
 	p.ns = newNetns(n.t, path)
 	conf := `{"cniVersion":"1.1.0","name":"x","type":"proa-cni"` + ports + `}`
-	out := n.cni("ADD", p.id, path, conf)
+	out := n.cni("ADD", p.id, path, conf, args)
 	_, rest, _ := strings.Cut(string(out), `"address":"`)
 	addr, _, _ := strings.Cut(rest, "/")
 	ip, err := netip.ParseAddr(addr)
@@ -129,13 +139,13 @@ func (n *node) pod(ports string) *pod {
 	return p
 }
 
-func (n *node) cni(command, id, path, conf string) []byte {
+func (n *node) cni(command, id, path, conf string, args ...string) []byte {
 	n.t.Helper()
 	conn, err := net.Dial("unix", n.socket)
 	must(n.t, err)
 	defer conn.Close()
 	must(n.t, cni.WriteRequest(conn, cni.Request{Stdin: []byte(conf),
-		Env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + id, "CNI_NETNS=" + path, "CNI_IFNAME=eth0"}}))
+		Env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + id, "CNI_NETNS=" + path, "CNI_IFNAME=eth0", "CNI_ARGS=" + strings.Join(args, ";")}}))
 	a, err := cni.ReadAnswer(conn)
 	must(n.t, err)
 	if a.Code != 0 {
