@@ -237,7 +237,8 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	api, err := kubeletserver.New(kubeletserver.Config{
 		Addr: net.JoinHostPort(n.cfg.IP.String(), strconv.Itoa(n.cfg.KubeletPort)), TLS: c.serving, ClientCAs: c.trust,
 		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, RemoveLocal: vols.RemoveLocal,
-		Metrics: agent.Metrics(), Configz: agent.Settings(), Log: log,
+		Metrics: agent.Metrics(), Cgroup: agent.Cgroup, CgroupRoot: n.cgroup() + "/kubepods", Volumes: agent.VolumePlaces, SandboxImage: runtime.DefaultSandboxImage,
+		Configz: agent.Settings(), Log: log,
 	})
 	if err != nil {
 		return nil, nil, err

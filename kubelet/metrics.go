@@ -1,22 +1,41 @@
 package kubelet
 
 import (
-	"net/http"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	config "k8s.io/kubelet/config/v1beta1"
 
 	"github.com/proa-dev/proa/kubelet/plan"
+	"github.com/proa-dev/proa/kubelet/podspec"
 )
 
 // Metrics are the agent's own, counted when they are asked for.
-func (k *Kubelet) Metrics() http.Handler {
+func (k *Kubelet) Metrics() prometheus.Gatherer {
 	r := prometheus.NewRegistry()
 	r.MustRegister(figures{k}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return r
+}
+
+// Cgroup is the control group of a pod; "" when the runtime chose it.
+func (k *Kubelet) Cgroup(pod *corev1.Pod) string {
+	if k.groups == nil {
+		return ""
+	}
+	return k.groups.Path(pod.UID, podspec.Class(pod))
+}
+
+// VolumePlaces are where a pod's volumes are, by name. It is never changed.
+func (k *Kubelet) VolumePlaces(uid types.UID) map[string]string {
+	w := k.worker(uid)
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.volumes // replaced as a whole when it changes
 }
 
 var (
