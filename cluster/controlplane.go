@@ -40,6 +40,7 @@ import (
 	"github.com/proa-dev/proa/apiserver/metrics"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
+	"github.com/proa-dev/proa/apiserver/usage"
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/internal/reload"
 	"github.com/proa-dev/proa/pki"
@@ -185,14 +186,16 @@ func (c *controlPlane) assemble() error {
 		finds.SpeakCBOR()
 		describes.SpeakCBOR()
 	}
+	nodes := nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
+		RootCAs: c.pki.CA.Trust(), GetClientCertificate: c.toNodes.GetClientCertificate, MinVersion: tls.VersionTLS12,
+	}})
+	env.Usage = usage.New(nodes.Get, c.log.With("part", "metrics"))
 	c.server, err = apiserver.New(apiserver.Config{
 		Fairness: c.fairness, Started: c.started, Audit: c.audit,
 		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
 		Authenticator: identity, Authorizer: authorizer, Admission: chain,
 		Discovery: finds, OpenAPI: describes, CBOR: c.cfg.Gates.CBOR,
-		Nodes: nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
-			RootCAs: c.pki.CA.Trust(), GetClientCertificate: c.toNodes.GetClientCertificate, MinVersion: tls.VersionTLS12,
-		}}),
+		Nodes: nodes,
 		Paths: map[string]http.Handler{
 			"/.well-known/openid-configuration": oidc, "/openid/v1/jwks": oidc,
 			"/debug/pprof/": profiling(),
