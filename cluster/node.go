@@ -23,6 +23,7 @@ import (
 	"github.com/proa-dev/proa/internal/informers"
 	"github.com/proa-dev/proa/internal/localpath"
 	"github.com/proa-dev/proa/kubelet"
+	kubeletcri "github.com/proa-dev/proa/kubelet/cri"
 	kubeletimages "github.com/proa-dev/proa/kubelet/images"
 	kubeletserver "github.com/proa-dev/proa/kubelet/server"
 	"github.com/proa-dev/proa/kubelet/volumes"
@@ -50,6 +51,8 @@ type nodeClients struct {
 	pods      informers.Pods // of this node only; run here
 	serving   *tls.Config
 	trust     *x509.CertPool // of the kubelet's clients
+	// certificate is what the node shows to servers; nil: it is in one process with the server.
+	certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 }
 
 // node is the node part of a process.
@@ -199,7 +202,8 @@ func (n *node) waitReady(ctx context.Context, agent *kubelet.Kubelet, network <-
 func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Part, error) {
 	recorder := sent.recorder("kubelet", n.cfg.Name)
 	log := n.log.With("part", "kubelet")
-	cri, img := runtimeapi.NewRuntimeServiceClient(n.conn), runtimeapi.NewImageServiceClient(n.conn)
+	calls := kubeletcri.Count(n.conn)
+	cri, img := runtimeapi.NewRuntimeServiceClient(calls), runtimeapi.NewImageServiceClient(calls)
 	var agent *kubelet.Kubelet
 	vols, err := volumes.New(volumes.Config{
 		Allocatable: func() corev1.ResourceList { return agent.Allocatable() }, // asked when the agent mounts
@@ -237,7 +241,7 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	api, err := kubeletserver.New(kubeletserver.Config{
 		Addr: net.JoinHostPort(n.cfg.IP.String(), strconv.Itoa(n.cfg.KubeletPort)), TLS: c.serving, ClientCAs: c.trust,
 		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, RemoveLocal: vols.RemoveLocal,
-		Metrics: agent.Metrics(), Cgroup: agent.Cgroup, CgroupRoot: n.cgroup() + "/kubepods", Volumes: agent.VolumePlaces, SandboxImage: runtime.DefaultSandboxImage,
+		Metrics: agent.Metrics(calls, certificateTTLs(c)), Probes: agent.Probes(), Cgroup: agent.Cgroup, CgroupRoot: n.cgroup() + "/kubepods", Volumes: agent.VolumePlaces, SandboxImage: runtime.DefaultSandboxImage,
 		Configz: agent.Settings(), Log: log,
 	})
 	if err != nil {

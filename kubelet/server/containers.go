@@ -2,7 +2,10 @@ package server
 
 import (
 	"net/http"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +56,7 @@ func (s *Server) accounts(layers map[string]*runtimeapi.FilesystemUsage) ([]acco
 		return nil, err
 	}
 	root := account{labels: accountLabels("", "/", "", "", "", ""), Figures: got.node.Figures, begun: bootTime(), fs: filesystem("/", nil, nil), device: rootDevice()}
-	if all, err := usage.Interfaces(1); err == nil {
+	if all, err := usage.Interfaces(os.Getpid()); err == nil {
 		root.interfaces = real(all)
 	}
 	if f, ok := s.usage.All("/"); ok {
@@ -69,15 +72,12 @@ func (s *Server) accounts(layers map[string]*runtimeapi.FilesystemUsage) ([]acco
 	return out, nil
 }
 
+// podLink are the host's ends of containers' links: of the built-in network and of most others.
+var podLink = regexp.MustCompile(`^(veth|pr[0-9a-f]{12}$|cali|lxc)`)
+
 // real leaves out the host's ends of containers' links.
 func real(all []usage.Interface) []usage.Interface {
-	var out []usage.Interface
-	for _, l := range all {
-		if !strings.HasPrefix(l.Name, "veth") {
-			out = append(out, l)
-		}
-	}
-	return out
+	return slices.DeleteFunc(all, func(l usage.Interface) bool { return podLink.MatchString(l.Name) })
 }
 
 func (s *Server) podAccounts(out []account, p *podReading, layers map[string]*runtimeapi.FilesystemUsage) []account {
