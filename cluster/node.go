@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -131,7 +132,7 @@ func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Pr
 	if err != nil {
 		return err
 	}
-	agent, parts, err := n.kubelet(c, sent)
+	agent, parts, err := n.kubelet(c, sent, prox)
 	if err != nil {
 		return err
 	}
@@ -198,8 +199,9 @@ func (n *node) waitReady(ctx context.Context, agent *kubelet.Kubelet, network <-
 	return nil
 }
 
-// kubelet assembles the agent that runs the pods, with its API.
-func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Part, error) {
+// kubelet assembles the agent that runs the pods, with its API. figures are those of the node's
+// other parts, told of beside its own.
+func (n *node) kubelet(c nodeClients, sent *eventSender, figures prometheus.Collector) (*kubelet.Kubelet, []Part, error) {
 	recorder := sent.recorder("kubelet", n.cfg.Name)
 	log := n.log.With("part", "kubelet")
 	calls := kubeletcri.Count(n.conn)
@@ -241,7 +243,7 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	api, err := kubeletserver.New(kubeletserver.Config{
 		Addr: net.JoinHostPort(n.cfg.IP.String(), strconv.Itoa(n.cfg.KubeletPort)), TLS: c.serving, ClientCAs: c.trust,
 		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, RemoveLocal: vols.RemoveLocal,
-		Metrics: agent.Metrics(calls, certificateTTLs(c)), Probes: agent.Probes(), Cgroup: agent.Cgroup, CgroupRoot: n.cgroup() + "/kubepods", Volumes: agent.VolumePlaces, SandboxImage: runtime.DefaultSandboxImage,
+		Metrics: agent.Metrics(calls, certificateTTLs(c), figures), Probes: agent.Probes(), Cgroup: agent.Cgroup, CgroupRoot: n.cgroup() + "/kubepods", Volumes: agent.VolumePlaces, SandboxImage: runtime.DefaultSandboxImage,
 		Configz: agent.Settings(), Log: log,
 	})
 	if err != nil {
