@@ -240,10 +240,15 @@ func (n *node) kubelet(c nodeClients, sent *eventSender, figures prometheus.Coll
 	if err != nil {
 		return nil, nil, err
 	}
+	requests, err := restClientCounts()
+	if err != nil {
+		return nil, nil, err
+	}
+	more := append(requests.collectors(), calls, certificateTTLs(c), figures)
 	api, err := kubeletserver.New(kubeletserver.Config{
 		Addr: net.JoinHostPort(n.cfg.IP.String(), strconv.Itoa(n.cfg.KubeletPort)), TLS: c.serving, ClientCAs: c.trust,
 		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, RemoveLocal: vols.RemoveLocal,
-		Metrics: agent.Metrics(calls, certificateTTLs(c), figures), Probes: agent.Probes(), Cgroup: agent.Cgroup, CgroupRoot: n.cgroup() + "/kubepods", Volumes: agent.VolumePlaces, SandboxImage: runtime.DefaultSandboxImage,
+		Metrics: agent.Metrics(more...), Probes: agent.Probes(), Cgroup: agent.Cgroup, CgroupRoot: n.cgroup() + "/kubepods", Volumes: agent.VolumePlaces, SandboxImage: runtime.DefaultSandboxImage,
 		Configz: agent.Settings(), Log: log,
 	})
 	if err != nil {

@@ -1,12 +1,8 @@
 package kubelet
 
 import (
-	"slices"
-	"strings"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	dto "github.com/prometheus/client_model/go"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,7 +19,7 @@ func (k *Kubelet) Metrics(more ...prometheus.Collector) prometheus.Gatherer {
 	r.MustRegister(figures{k}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.MustRegister(k.counters.all...)
 	r.MustRegister(more...)
-	return prometheus.Gatherers{r, ofClients{}}
+	return r
 }
 
 // Probes are the results of probes.
@@ -31,15 +27,6 @@ func (k *Kubelet) Probes() prometheus.Gatherer {
 	r := prometheus.NewRegistry()
 	r.MustRegister(k.prober)
 	return r
-}
-
-// ofClients are the requests of this process's clients, which the default registry has.
-type ofClients struct{}
-
-// Gather picks them out.
-func (ofClients) Gather() ([]*dto.MetricFamily, error) {
-	all, err := prometheus.DefaultGatherer.Gather()
-	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "rest_client_") }), err
 }
 
 // Cgroup is the control group of a pod; "" when the runtime chose it.
