@@ -26,7 +26,9 @@ func countRestClients() error {
 }
 
 // collectors are the counters, for further registries.
-func (c restClients) collectors() []prometheus.Collector { return []prometheus.Collector{c.times, c.total} }
+func (c restClients) collectors() []prometheus.Collector {
+	return []prometheus.Collector{c.times, c.total}
+}
 
 var restClientCounts = sync.OnceValues(func() (restClients, error) {
 	c := restClients{
