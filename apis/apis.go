@@ -23,6 +23,7 @@ import (
 	"github.com/proa-dev/proa/apis/discovery"
 	"github.com/proa-dev/proa/apis/events"
 	"github.com/proa-dev/proa/apis/flowcontrol"
+	"github.com/proa-dev/proa/apis/metrics"
 	"github.com/proa-dev/proa/apis/networking"
 	noderesources "github.com/proa-dev/proa/apis/node"
 	"github.com/proa-dev/proa/apis/policy"
@@ -41,6 +42,6 @@ func Kinds() []*api.Kind {
 		apiregistration.Kinds, flowcontrol.Kinds,
 		networking.Kinds, noderesources.Kinds, storage.Kinds, resource.Kinds, autoscaling.Kinds, storagemigration.Kinds,
 		admissionregistration.Kinds,
-		apiextensions.Kinds,
+		apiextensions.Kinds, metrics.Kinds,
 	)
 }

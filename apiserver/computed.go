@@ -5,6 +5,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -30,7 +31,10 @@ func (r *request) computed() error {
 }
 
 func (r *request) computedOne() error {
-	all := r.kind.Computed.Make(r.r.Context(), r.s.env, r.name)
+	all, err := r.kind.Computed.Make(r.r.Context(), r.s.env, api.Ask{Namespace: r.namespace, Name: r.name, Labels: labels.Everything(), Fields: fields.Everything()})
+	if err != nil {
+		return err
+	}
 	if len(all) == 0 {
 		return apierrors.NewNotFound(schema.GroupResource{Group: r.gv.Group, Resource: r.kind.Singular}, r.name)
 	}
@@ -52,7 +56,11 @@ func (r *request) computedList() error {
 		return err
 	}
 	var all []api.Object
-	for _, obj := range r.kind.Computed.Make(r.r.Context(), r.s.env, "") {
+	made, err := r.kind.Computed.Make(r.r.Context(), r.s.env, api.Ask{Namespace: r.namespace, Labels: sel.labels, Fields: sel.fields})
+	if err != nil {
+		return err
+	}
+	for _, obj := range made {
 		if sel.labels.Matches(labels.Set(obj.GetLabels())) && sel.fields.Matches(fieldsOf{r.kind.Kind, obj}) {
 			all = append(all, obj)
 		}

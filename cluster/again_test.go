@@ -47,6 +47,7 @@ func TestDeletedEssentialsComeBack(t *testing.T) {
 			"facts for nodes":      {thingOf(core.ConfigMaps("kube-public")), factsName},
 			"trust of backends":    {thingOf(core.ConfigMaps("kube-system")), "extension-apiserver-authentication"},
 			"role of nodes":        {thingOf(c.client.RbacV1().ClusterRoles()), nodeRole},
+			"role of metrics":      {thingOf(c.client.RbacV1().ClusterRoles()), metricsRole},
 		} {
 			t.Run(what, func(t *testing.T) {
 				t.Parallel()

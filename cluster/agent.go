@@ -96,6 +96,7 @@ func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Pro
 	err = n.start(ctx, group, nodeClients{
 		client: client, informers: informers.New(client, nil), pods: informers.PodsIn(informers.Unshared(own, &corev1.Pod{})),
 		serving: &tls.Config{GetCertificate: creds.serving.GetCertificate, MinVersion: tls.VersionTLS12}, trust: creds.trust,
+		certificate: creds.client.GetClientCertificate,
 	}, steps)
 	if err != nil {
 		return err

@@ -81,6 +81,10 @@ func bootstrap(ctx context.Context, client kubernetes.Interface, cfg *ServerConf
 // the other nodes.
 const nodeRole = "system:proa:node"
 
+// metricsRole is part of the roles view, edit and admin, so that whoever may see pods may see
+// what they use. Another server of metrics brings it too, and takes it away when it goes.
+const metricsRole = "system:aggregated-metrics-reader"
+
 // publishFacts tells joining nodes what they cannot see from objects, and lets them read it.
 func publishFacts(ctx context.Context, client kubernetes.Interface, cfg *ServerConfig) error {
 	role := &rbacv1.ClusterRole{
@@ -103,13 +107,20 @@ func publishFacts(ctx context.Context, client kubernetes.Interface, cfg *ServerC
 			"clusterCIDR": cfg.ClusterCIDR.String(), "serviceCIDR": cfg.ServiceCIDR.String(), "domain": cfg.Domain,
 		},
 	}
+	readers := &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: metricsRole, Labels: map[string]string{
+			"rbac.authorization.k8s.io/aggregate-to-view": "true", "rbac.authorization.k8s.io/aggregate-to-edit": "true", "rbac.authorization.k8s.io/aggregate-to-admin": "true",
+		}},
+		Rules: []rbacv1.PolicyRule{{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{"metrics.k8s.io"}, Resources: []string{"pods", "nodes"}}},
+	}
 	_, roleErr := client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(roleErr) { // maybe of a version whose nodes read less
 		roleErr = updateRole(ctx, client, role)
 	}
+	_, readErr := client.RbacV1().ClusterRoles().Create(ctx, readers, metav1.CreateOptions{})
 	_, bindErr := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{})
 	_, mapErr := client.CoreV1().ConfigMaps(known.Namespace).Create(ctx, known, metav1.CreateOptions{})
-	return errors.Join(made(roleErr), made(bindErr), made(mapErr))
+	return errors.Join(made(roleErr), made(readErr), made(bindErr), made(mapErr))
 }
 
 func updateRole(ctx context.Context, client kubernetes.Interface, want *rbacv1.ClusterRole) error {

@@ -64,7 +64,7 @@ func (c *controlPlane) startComponents(ctx context.Context, group *Group) error 
 	factory := source.NewFactory(c.store, client)
 	sent := newEvents(ending, client)
 	sched, err := scheduler.New(scheduler.Config{
-		Client: schedulerClient, Informers: factory, Log: c.log.With("part", "scheduler"),
+		Client: schedulerClient, Informers: factory, Metrics: c.scheduling, Log: c.log.With("part", "scheduler"),
 		Recorder: newEvents(ending, schedulerClient).recorder(scheduler.Name, ""),
 	})
 	if err != nil {

@@ -40,9 +40,11 @@ import (
 	"github.com/proa-dev/proa/apiserver/metrics"
 	"github.com/proa-dev/proa/apiserver/nodeproxy"
 	"github.com/proa-dev/proa/apiserver/openapi"
+	"github.com/proa-dev/proa/apiserver/usage"
 	"github.com/proa-dev/proa/controllers/loop"
 	"github.com/proa-dev/proa/internal/reload"
 	"github.com/proa-dev/proa/pki"
+	"github.com/proa-dev/proa/scheduler"
 	"github.com/proa-dev/proa/store"
 	"github.com/proa-dev/proa/store/seal"
 )
@@ -71,6 +73,7 @@ type controlPlane struct {
 	fairness   *fairness.Fairness
 	storage    *metrics.Storage
 	queues     *loop.Queues
+	scheduling *scheduler.Metrics
 	services   prometheus.Collector // their addresses and ports
 	started    chan struct{}        // closed when what every cluster has is there
 	running    atomic.Pointer[Group]
@@ -81,7 +84,7 @@ type controlPlane struct {
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
 func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (_ *controlPlane, err error) {
-	c := &controlPlane{cfg: cfg, log: log, storage: metrics.NewStorage(), queues: loop.NewQueues()}
+	c := &controlPlane{cfg: cfg, log: log, storage: metrics.NewStorage(), queues: loop.NewQueues(), scheduling: scheduler.NewMetrics()}
 	defer func() {
 		if err != nil && c.store != nil {
 			err = errors.Join(err, c.store.Close())
@@ -185,14 +188,16 @@ func (c *controlPlane) assemble() error {
 		finds.SpeakCBOR()
 		describes.SpeakCBOR()
 	}
+	nodes := nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
+		RootCAs: c.pki.CA.Trust(), GetClientCertificate: c.toNodes.GetClientCertificate, MinVersion: tls.VersionTLS12,
+	}})
+	env.Usage = usage.New(nodes.Get, c.log.With("part", "metrics"))
 	c.server, err = apiserver.New(apiserver.Config{
 		Fairness: c.fairness, Started: c.started, Audit: c.audit,
 		Store: c.store, Catalog: list, Env: env, Scheme: scheme.Scheme,
 		Authenticator: identity, Authorizer: authorizer, Admission: chain,
 		Discovery: finds, OpenAPI: describes, CBOR: c.cfg.Gates.CBOR,
-		Nodes: nodeproxy.New(nodeproxy.Config{Reader: reader, Log: c.log, TLS: &tls.Config{
-			RootCAs: c.pki.CA.Trust(), GetClientCertificate: c.toNodes.GetClientCertificate, MinVersion: tls.VersionTLS12,
-		}}),
+		Nodes: nodes,
 		Paths: map[string]http.Handler{
 			"/.well-known/openid-configuration": oidc, "/openid/v1/jwks": oidc,
 			"/debug/pprof/": profiling(),
@@ -200,7 +205,8 @@ func (c *controlPlane) assemble() error {
 		},
 		Open: map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
 		Metrics: []prometheus.Collector{
-			reload.Collector(c.files...), c.cfg.Gates.collector(), c.storage, c.queues, c.services, metrics.APIServices(reader),
+			reload.Collector(c.files...), c.cfg.Gates.collector(), c.storage, c.queues, c.scheduling, c.services, metrics.APIServices(reader),
+			metrics.Nodes(reader), metrics.EndpointSlices(reader),
 		},
 		Version: Version(), Log: c.log.With("part", "apiserver"),
 	})

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -23,6 +24,7 @@ import (
 	"github.com/proa-dev/proa/internal/informers"
 	"github.com/proa-dev/proa/internal/localpath"
 	"github.com/proa-dev/proa/kubelet"
+	kubeletcri "github.com/proa-dev/proa/kubelet/cri"
 	kubeletimages "github.com/proa-dev/proa/kubelet/images"
 	kubeletserver "github.com/proa-dev/proa/kubelet/server"
 	"github.com/proa-dev/proa/kubelet/volumes"
@@ -51,6 +53,8 @@ type nodeClients struct {
 	pods      informers.Pods // of this node only; run here
 	serving   *tls.Config
 	trust     *x509.CertPool // of the kubelet's clients
+	// certificate is what the node shows to servers; nil: it is in one process with the server.
+	certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 }
 
 // node is the node part of a process.
@@ -136,7 +140,7 @@ func (n *node) start(ctx context.Context, group *Group, c nodeClients, steps *Pr
 	if err != nil {
 		return err
 	}
-	agent, parts, err := n.kubelet(c, sent)
+	agent, parts, err := n.kubelet(c, sent, prox)
 	if err != nil {
 		return err
 	}
@@ -204,11 +208,13 @@ func (n *node) waitReady(ctx context.Context, agent *kubelet.Kubelet, network <-
 	return nil
 }
 
-// kubelet assembles the agent that runs the pods, with its API.
-func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Part, error) {
+// kubelet assembles the agent that runs the pods, with its API. figures are those of the node's
+// other parts, told of beside its own.
+func (n *node) kubelet(c nodeClients, sent *eventSender, figures prometheus.Collector) (*kubelet.Kubelet, []Part, error) {
 	recorder := sent.recorder("kubelet", n.cfg.Name)
 	log := n.log.With("part", "kubelet")
-	cri, img := runtimeapi.NewRuntimeServiceClient(n.conn), runtimeapi.NewImageServiceClient(n.conn)
+	calls := kubeletcri.Count(n.conn)
+	cri, img := runtimeapi.NewRuntimeServiceClient(calls), runtimeapi.NewImageServiceClient(calls)
 	var agent *kubelet.Kubelet
 	vols, err := volumes.New(volumes.Config{
 		Allocatable: func() corev1.ResourceList { return agent.Allocatable() }, // asked when the agent mounts
@@ -248,10 +254,16 @@ func (n *node) kubelet(c nodeClients, sent *eventSender) (*kubelet.Kubelet, []Pa
 	if err != nil {
 		return nil, nil, err
 	}
+	requests, err := restClientCounts()
+	if err != nil {
+		return nil, nil, err
+	}
+	more := append(requests.collectors(), calls, certificateTTLs(c), figures)
 	api, err := kubeletserver.New(kubeletserver.Config{
 		Addr: net.JoinHostPort(n.cfg.IP.String(), strconv.Itoa(n.cfg.KubeletPort)), TLS: c.serving, ClientCAs: c.trust,
 		NodeName: n.cfg.Name, Client: c.client, Runtime: cri, Images: img, Pods: agent, RemoveLocal: vols.RemoveLocal,
-		Metrics: agent.Metrics(), Configz: agent.Settings(), Log: log,
+		Metrics: agent.Metrics(more...), Probes: agent.Probes(), Cgroup: agent.Cgroup, CgroupRoot: n.cgroup() + "/kubepods", Volumes: agent.VolumePlaces, SandboxImage: runtime.DefaultSandboxImage,
+		Configz: agent.Settings(), Log: log,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -20,7 +20,17 @@ type restClients struct {
 }
 
 // countRestClients begins to count, the first time that it is called.
-var countRestClients = sync.OnceValue(func() error {
+func countRestClients() error {
+	_, err := restClientCounts()
+	return err
+}
+
+// collectors are the counters, for further registries.
+func (c restClients) collectors() []prometheus.Collector {
+	return []prometheus.Collector{c.times, c.total}
+}
+
+var restClientCounts = sync.OnceValues(func() (restClients, error) {
 	c := restClients{
 		times: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "rest_client_request_duration_seconds", Help: "Request latency in seconds. Broken down by verb, and host.",
@@ -31,10 +41,10 @@ var countRestClients = sync.OnceValue(func() error {
 		}, []string{"code", "method", "host"}),
 	}
 	if err := errors.Join(prometheus.Register(c.times), prometheus.Register(c.total)); err != nil {
-		return fmt.Errorf("count the requests of clients: %w", err)
+		return c, fmt.Errorf("count the requests of clients: %w", err)
 	}
 	metrics.Register(metrics.RegisterOpts{RequestLatency: c, RequestResult: c})
-	return nil
+	return c, nil
 })
 
 // Observe implements metrics.LatencyMetric.

@@ -38,6 +38,8 @@ const (
 // bringUp makes what a plan asks for: images, volumes and sandbox at the same time, then
 // the containers in order.
 func (w *worker) bringUp(ctx context.Context, pod *corev1.Pod, p plan.Plan) {
+	began := time.Now()
+	defer func() { w.k.counters.create.Observe(time.Since(began).Seconds()) }()
 	if p.CreateSandbox && p.Attempt > 0 {
 		w.k.event(pod, "", corev1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
 	}
@@ -68,8 +70,9 @@ func (w *worker) bringUp(ctx context.Context, pod *corev1.Pod, p plan.Plan) {
 	w.succeeded(sandboxKey)
 	w.succeeded(volumesKey)
 	for i := range p.Starts {
-		s := &p.Starts[i]
+		s, asked := &p.Starts[i], time.Now()
 		err := images.image(ctx, i)
+		w.waited(asked)
 		if err == nil {
 			err = volumes.missing(s.Container)
 		}
@@ -77,7 +80,9 @@ func (w *worker) bringUp(ctx context.Context, pod *corev1.Pod, p plan.Plan) {
 			w.startFailed(ctx, pod, s, err)
 			continue
 		}
-		if err := w.start(ctx, &starting{Start: s, pod: pod, sandbox: id, config: cfg, ips: ips, image: images.ref(i)}); err != nil {
+		err = w.start(ctx, &starting{Start: s, pod: pod, sandbox: id, config: cfg, ips: ips, image: images.ref(i)})
+		w.k.counters.started(s, err)
+		if err != nil {
 			w.startFailed(ctx, pod, s, err)
 			if s.Init {
 				return
@@ -120,7 +125,10 @@ func (w *worker) prepare(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSandbo
 			return nil, fmt.Errorf("record cgroup: %w", err)
 		}
 		limits := cgroups.ForPod(pod, class)
-		if cgroup, err = w.k.groups.Ensure(pod.UID, class, limits); err != nil {
+		began := time.Now()
+		cgroup, err = w.k.groups.Ensure(pod.UID, class, limits)
+		w.k.counters.groupMade.Observe(time.Since(began).Seconds())
+		if err != nil {
 			return nil, err
 		}
 		w.mu.Lock()
@@ -162,8 +170,10 @@ func (w *worker) sandbox(ctx context.Context, pod *corev1.Pod, create bool, cfg 
 	defer w.k.leave()
 	made, err := w.k.cfg.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg, RuntimeHandler: handler})
 	if err != nil {
+		w.k.counters.podErrors.Inc()
 		return "", nil, fmt.Errorf("failed to create sandbox for pod %q: %w", pod.Name+"_"+pod.Namespace+"("+string(pod.UID)+")", err)
 	}
+	w.k.counters.pods.Inc()
 	seen, err := w.k.reader.Pod(ctx, w.uid, nil)
 	if err != nil {
 		return "", nil, err
@@ -220,7 +230,10 @@ func (w *worker) mount(ctx context.Context, pod *corev1.Pod) error {
 			return fmt.Errorf("record mounts: %w", err)
 		}
 		var err error
-		if places, err = w.k.cfg.Volumes.Mount(ctx, pod); err != nil {
+		began := time.Now()
+		places, err = w.k.cfg.Volumes.Mount(ctx, pod)
+		w.k.counters.mounted.since(began, err)
+		if err != nil {
 			return err
 		}
 	}

@@ -105,6 +105,7 @@ func (c *candidate) before(o *candidate) bool {
 
 func (k *Kubelet) evict(c *candidate, what corev1.ResourceName, message string) {
 	text := fmt.Sprintf("The node was low on resource: %s. %s", what, message)
+	k.counters.evicted.WithLabelValues(signalOf(what)).Inc()
 	k.event(c.pod, "", corev1.EventTypeWarning, "Evicted", text)
 	grace := int64(1)
 	c.w.end(&podstatus.Final{Reason: "Evicted", Message: text, Conditions: []corev1.PodCondition{{Type: corev1.DisruptionTarget,
@@ -124,4 +125,15 @@ func (k *Kubelet) memoryUsed(ctx context.Context) map[types.UID]int64 {
 		out[uid] += int64(s.GetMemory().GetWorkingSetBytes().GetValue())
 	}
 	return out
+}
+
+// signalOf is what is measured of a resource that ran short.
+func signalOf(what corev1.ResourceName) string {
+	switch what {
+	case corev1.ResourceMemory:
+		return "memory.available"
+	case corev1.ResourceEphemeralStorage:
+		return "nodefs.available"
+	}
+	return string(what) + ".available"
 }

@@ -182,10 +182,17 @@ func (k *Kubelet) release(ctx context.Context, pod *corev1.Pod) error {
 	dir := (&worker{k: k, uid: pod.UID}).dir()
 	err := dropSubPaths(dir)
 	if k.cfg.Volumes != nil {
-		err = errors.Join(err, k.cfg.Volumes.Unmount(ctx, pod.UID))
+		began := time.Now()
+		failed := k.cfg.Volumes.Unmount(ctx, pod.UID)
+		if len(pod.Spec.Volumes) > 0 {
+			k.counters.unmounted.since(began, failed)
+		}
+		err = errors.Join(err, failed)
 	}
 	if k.groups != nil {
+		began := time.Now()
 		err = errors.Join(err, k.groups.Remove(ctx, pod.UID))
+		k.counters.groupRemoved.Observe(time.Since(began).Seconds())
 	}
 	if err != nil {
 		return err

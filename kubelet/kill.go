@@ -27,7 +27,9 @@ func (w *worker) kill(ctx context.Context, pod *corev1.Pod, k plan.Kill) {
 		grace = time.Duration(*own) * time.Second
 	}
 	w.killing[k.ID] = w.begin(ctx, func(ctx context.Context) {
+		began := time.Now()
 		w.endContainer(ctx, pod, k.Container, k.ID, k.Message, max(grace, minGrace))
+		w.k.counters.kill.Observe(time.Since(began).Seconds())
 		w.k.prober.Remove(k.ID)
 	})
 }

@@ -133,6 +133,7 @@ type Kubelet struct {
 	statuses *statusWriter
 	logs     *logs.Rotator
 	node     *node.Node
+	counters *counters
 	place    podspec.Node
 	services corelisters.ServiceLister
 	synced   []cache.InformerSynced
@@ -161,7 +162,7 @@ func New(cfg Config) (*Kubelet, error) {
 		return nil, err
 	}
 	k := &Kubelet{cfg: cfg, log: cfg.Log, workers: map[types.UID]*worker{}, ready: make(chan struct{}),
-		slots: make(chan struct{}, bringUps), runtime: "containerd"}
+		slots: make(chan struct{}, bringUps), runtime: "containerd", counters: newCounters()}
 	if cfg.Runtime == nil || cfg.Images == nil {
 		conn, err := cri.Dial(cfg.Socket)
 		if err != nil {

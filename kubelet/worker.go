@@ -42,6 +42,7 @@ type worker struct {
 	mounted  string            // resource of the pod's metadata that the volumes were made from
 	messages map[string]string
 	status   *corev1.PodStatus
+	birth    birth
 	admitted bool
 	size     resizing
 	applied  cgroups.Limits // of the pod's cgroup
@@ -75,7 +76,7 @@ func (j *job) running() bool {
 }
 
 func newWorker(k *Kubelet, pod *corev1.Pod) *worker {
-	return &worker{k: k, uid: pod.UID, pod: pod, wake: make(chan struct{}, 1), stale: true,
+	return &worker{k: k, uid: pod.UID, pod: pod, birth: birth{seen: time.Now()}, wake: make(chan struct{}, 1), stale: true,
 		backoffs: map[string]plan.Backoff{}, failures: map[string]plan.Failure{}, tries: map[string]int{}, dead: map[string]string{},
 		hooking: map[string]bool{}, exits: map[string]exited{}, messages: map[string]string{}, killing: map[string]*job{}, told: map[string]time.Time{}}
 }
@@ -147,7 +148,9 @@ func (w *worker) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		began := time.Now()
 		next, over := w.sync(ctx)
+		w.k.counters.again.Observe(time.Since(began).Seconds())
 		if over || ctx.Err() != nil {
 			return
 		}
@@ -444,6 +447,7 @@ func (w *worker) show(pod *corev1.Pod, waiting map[string]plan.Waiting, finished
 		Runtime: w.k.runtime, HostIPs: w.k.cfg.NodeIPs, Final: w.final, Terminating: w.ending != nil, Finished: finished, Now: time.Now()})
 	w.status = &status
 	if !w.gone && !w.orphan {
+		w.begun(pod, &status)
 		if w.passing(pod, &status, finished) {
 			w.k.statuses.passing(pod, &status)
 		} else {

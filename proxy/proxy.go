@@ -45,19 +45,21 @@ type Config struct {
 
 // Proxy is the service proxy of one node.
 type Proxy struct {
-	cfg    Config
-	kernel *kernel
-	rules  *rules
-	picks  map[pick]struct{} // ever used
-	sticky bool              // a pick with affinity was ever used
-	synced []cache.InformerSynced
-	flows  *flows
-	health *health
-	nodes  corelisters.NodeLister
-	ready  chan struct{}
-	wake   chan struct{} // of size 1: something is dirty
+	cfg      Config
+	kernel   *kernel
+	rules    *rules
+	picks    map[pick]struct{} // ever used
+	sticky   bool              // a pick with affinity was ever used
+	synced   []cache.InformerSynced
+	flows    *flows
+	health   *health
+	nodes    corelisters.NodeLister
+	ready    chan struct{}
+	wake     chan struct{} // of size 1: something is dirty
+	counters *counters
 
 	mu       sync.Mutex
+	triggers []time.Time // of what is dirty; no more than maxTriggers
 	services map[owner]*corev1.Service
 	slices   map[owner]map[string]*discoveryv1.EndpointSlice
 	dirty    map[owner]struct{}
@@ -78,7 +80,7 @@ func New(cfg Config) (*Proxy, error) {
 		cfg.Recorder = host.Discard
 	}
 	p := &Proxy{cfg: cfg, kernel: newKernel(cfg.Table, cfg.PodCIDR), rules: newRules(), picks: map[pick]struct{}{},
-		flows: newFlows(), ready: make(chan struct{}), wake: make(chan struct{}, 1),
+		flows: newFlows(), ready: make(chan struct{}), wake: make(chan struct{}, 1), counters: newCounters(),
 		services: map[owner]*corev1.Service{}, slices: map[owner]map[string]*discoveryv1.EndpointSlice{}, dirty: map[owner]struct{}{}}
 	p.health, p.nodes = newHealth(cfg.Log, p.ready), cfg.Informers.Core().V1().Nodes().Lister()
 	if err := p.listen(cfg.Informers.Core().V1().Services().Informer(), p.onService); err != nil {
@@ -113,6 +115,7 @@ func (p *Proxy) onService(obj any, gone bool) {
 		return
 	}
 	o := owner{svc.Namespace, svc.Name}
+	p.counters.serviceChanged()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if gone {
@@ -132,8 +135,12 @@ func (p *Proxy) onSlice(obj any, gone bool) {
 	if o.name == "" {
 		return // of no service: the peers of network policies are such
 	}
+	p.counters.sliceChanged()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if at, ok := triggerOf(slice); ok && !gone && !p.isStarting() && len(p.triggers) < maxTriggers {
+		p.triggers = append(p.triggers, at)
+	}
 	if gone {
 		delete(p.slices[o], slice.Name)
 		if len(p.slices[o]) == 0 {
@@ -152,6 +159,7 @@ func (p *Proxy) onSlice(obj any, gone bool) {
 
 func (p *Proxy) markLocked(o owner) {
 	p.dirty[o] = struct{}{}
+	p.counters.lastQueued.SetToCurrentTime()
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -230,10 +238,23 @@ func (p *Proxy) isStarting() bool {
 // Remove deletes the table.
 func (p *Proxy) Remove() error { return p.kernel.remove() }
 
+// maxTriggers bounds the times that are kept for a transaction.
+const maxTriggers = 1000
+
 // sync takes what is dirty now, in one transaction; what comes meanwhile is the next one.
 func (p *Proxy) sync(whole bool) error {
+	began := time.Now()
+	todo, triggers := p.takeDirty()
+	changed, err := p.write(whole, todo)
+	if changed || err != nil {
+		p.counters.synced(began, whole, triggers, err)
+	}
+	return err
+}
+
+// write says whether there was anything to be written.
+func (p *Proxy) write(whole bool, todo []owner) (changed bool, err error) {
 	c := newChange()
-	todo := p.takeDirty()
 	for len(todo) > 0 {
 		o := todo[len(todo)-1]
 		todo = append(todo[:len(todo)-1], p.compute(o, c)...)
@@ -244,21 +265,21 @@ func (p *Proxy) sync(whole bool) error {
 		p.sticky = p.sticky || k.sticky > 0
 	}
 	if whole {
-		return p.kernel.replace(p.rules.whole(p.picks))
+		return true, p.kernel.replace(p.rules.whole(p.picks))
 	}
 	if c.empty() {
-		return nil
+		return false, nil
 	}
 	began := time.Now()
 	if err := p.kernel.apply(c); err != nil {
-		return err
+		return true, err
 	}
 	p.cfg.Log.Debug("service rules changed", "removed", len(c.remove), "added", len(c.add), "took", time.Since(began))
 	p.forgetFlows(c)
-	return nil
+	return true, nil
 }
 
-func (p *Proxy) takeDirty() []owner {
+func (p *Proxy) takeDirty() ([]owner, []time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := make([]owner, 0, len(p.dirty))
@@ -266,7 +287,10 @@ func (p *Proxy) takeDirty() []owner {
 		out = append(out, o)
 	}
 	clear(p.dirty)
-	return out
+	triggers := p.triggers
+	p.triggers = nil
+	p.counters.taken()
+	return out, triggers
 }
 
 // compute brings the rules of one service up to date.

@@ -28,6 +28,8 @@ func (s *Scheduler) bindPod(ctx context.Context, e *queued, p *placement, node s
 	err := s.client.CoreV1().Pods(p.pod.Namespace).Bind(ctx, binding, metav1.CreateOptions{})
 	if err == nil {
 		s.queue.remove(p.pod.UID)
+		s.metrics.ended(scheduled, e.began)
+		s.metrics.placed(e.attempts, s.now().Sub(e.since))
 		s.recorder.Eventf(p.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", p.pod.Namespace, p.pod.Name, node)
 		return
 	}
@@ -44,6 +46,7 @@ func (s *Scheduler) notBound(ctx context.Context, e *queued, p *placement, node 
 	} else if ctx.Err() == nil {
 		s.log.Warn("bind pod", "pod", p.pod.Namespace+"/"+p.pod.Name, "node", node, "err", err)
 		s.recorder.Event(p.pod, corev1.EventTypeWarning, "FailedScheduling", clipped(err.Error()))
+		s.metrics.ended(failed, e.began)
 		s.queue.again(e)
 	}
 	s.left(node)
@@ -98,6 +101,7 @@ func (s *Scheduler) refuse(ctx context.Context, e *queued, o outcome) {
 		err = s.evict(ctx, o.pod, o.evict)
 	}
 	if err == nil || apierrors.IsNotFound(err) {
+		s.metrics.ended(unschedulable, e.began)
 		s.queue.failed(e, o.failure)
 		return
 	}

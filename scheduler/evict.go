@@ -26,6 +26,7 @@ func (s *Scheduler) evict(ctx context.Context, preemptor *corev1.Pod, c *candida
 		}
 		s.queue.try(pod.UID)
 	}
+	s.metrics.preempted(len(c.victims))
 	var wait sync.WaitGroup
 	tokens := make(chan struct{}, maxEvictions)
 	errs := make([]error, len(c.victims))

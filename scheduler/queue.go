@@ -31,6 +31,7 @@ const (
 type queued struct {
 	pod      *corev1.Pod
 	since    time.Time // when it was first seen
+	began    time.Time // when the last attempt did
 	attempts int
 	ready    time.Time // not before
 	standing standing
@@ -51,6 +52,7 @@ type queue struct {
 	all     map[types.UID]*queued
 	stuck   map[types.UID]*queued
 	inAir   map[types.UID]*queued
+	came    [stuck + 1][causes]uint64 // pods that came to a standing, by why
 	wake    chan struct{}
 }
 
@@ -82,7 +84,7 @@ func (q *queue) set(pod *corev1.Pod) {
 	if e == nil {
 		e = &queued{pod: pod, since: q.now()}
 		q.all[pod.UID] = e
-		q.stand(e, active)
+		q.stand(e, active, podAdd)
 		return
 	}
 	changed := e.pod.Generation != pod.Generation || !mapsEqual(e.pod.Labels, pod.Labels)
@@ -91,7 +93,7 @@ func (q *queue) set(pod *corev1.Pod) {
 	case e.standing == active:
 		heap.Fix(&q.active, e.index)
 	case changed && e.standing == stuck:
-		q.release(e)
+		q.release(e, podUpdate)
 	case changed && e.standing == flying:
 		e.missed = anyChange
 	}
@@ -118,7 +120,7 @@ func (q *queue) happened(c change, helps func(failure) bool) {
 	}
 	for _, e := range q.stuck {
 		if e.failure.wakes&c != 0 && helps(e.failure) {
-			q.release(e)
+			q.release(e, causeOf(c))
 		}
 	}
 }
@@ -128,23 +130,24 @@ func (q *queue) try(uid types.UID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if e := q.all[uid]; e != nil && e.standing == stuck {
-		q.release(e)
+		q.release(e, otherEvent)
 	}
 }
 
 // release lets a waiting pod be tried again once its backoff has passed.
-func (q *queue) release(e *queued) {
+func (q *queue) release(e *queued, why cause) {
 	if q.now().Before(e.ready) {
-		q.stand(e, backing)
+		q.stand(e, backing, why)
 	} else {
-		q.stand(e, active)
+		q.stand(e, active, why)
 	}
 }
 
 // stand moves a pod within the queue.
-func (q *queue) stand(e *queued, to standing) {
+func (q *queue) stand(e *queued, to standing, why cause) {
 	q.leave(e)
 	e.standing = to
+	q.came[to][why]++
 	switch to {
 	case active:
 		heap.Push(&q.active, e)
@@ -189,7 +192,7 @@ func (q *queue) next() (e *queued, wait time.Duration) {
 	now := q.now()
 	for _, h := range []*queueHeap{&q.backing, &q.erred} {
 		for h.Len() > 0 && !now.Before(h.all[0].ready) {
-			q.stand(h.all[0], active)
+			q.stand(h.all[0], active, backoffOver)
 		}
 	}
 	switch {
@@ -203,7 +206,7 @@ func (q *queue) next() (e *queued, wait time.Duration) {
 		return nil, 0
 	}
 	e.attempts++
-	q.stand(e, flying)
+	q.stand(e, flying, otherEvent)
 	return e, 0
 }
 
@@ -218,9 +221,9 @@ func (q *queue) failed(e *queued, f failure) {
 	e.failure = f
 	missed := e.missed
 	q.pause(e)
-	q.stand(e, stuck)
+	q.stand(e, stuck, attemptFailed)
 	if f.wakes&missed != 0 {
-		q.release(e)
+		q.release(e, causeOf(f.wakes&missed))
 	}
 }
 
@@ -230,7 +233,7 @@ func (q *queue) again(e *queued) {
 	defer q.mu.Unlock()
 	if q.all[e.pod.UID] == e && e.standing == flying {
 		q.pause(e)
-		q.stand(e, erred)
+		q.stand(e, erred, attemptFailed)
 	}
 }
 

@@ -43,6 +43,7 @@ type Config struct {
 	Log       *slog.Logger
 	Now       func() time.Time // default time.Now
 	Seed      uint64           // of the choice among equal nodes; 0: by chance
+	Metrics   *Metrics         // nil: its own, which nobody sees
 }
 
 // Scheduler is the scheduling loop.
@@ -58,6 +59,7 @@ type Scheduler struct {
 	budgets    policylisters.PodDisruptionBudgetLister
 	owners     owners
 
+	metrics *Metrics
 	queue   *queue
 	rnd     *rand.Rand
 	mu      sync.Mutex // guards state and spreads
@@ -79,6 +81,9 @@ func New(cfg Config) (*Scheduler, error) {
 	if cfg.Seed == 0 {
 		cfg.Seed = rand.Uint64()
 	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
+	}
 	core := cfg.Informers.Core().V1()
 	s := &Scheduler{
 		client: cfg.Client, recorder: cfg.Recorder, log: cfg.Log, now: cfg.Now,
@@ -87,6 +92,8 @@ func New(cfg Config) (*Scheduler, error) {
 		queue: newQueue(cfg.Now), rnd: rand.New(rand.NewPCG(cfg.Seed, 0)), //nolint:gosec // a choice among equals
 		spreads: map[spreadKey][]constraint{}, writes: make(chan struct{}, maxWrites),
 	}
+	s.metrics = cfg.Metrics
+	s.metrics.queue.Store(s.queue)
 	s.state = newState(s.namespaceLabels)
 	if err := s.watch(cfg.Informers); err != nil {
 		return nil, err
@@ -174,9 +181,11 @@ func (s *Scheduler) awaitStorage(ctx context.Context) {
 // attempt decides on one pod and begins to write the decision.
 func (s *Scheduler) attempt(ctx context.Context, e *queued) {
 	pod := s.queue.latest(e)
+	e.began = time.Now()
 	s.mu.Lock()
 	p := s.state.place(pod, s.spreadDefaults(pod))
 	d := s.state.decide(p, s.rnd)
+	s.metrics.algorithm.Observe(time.Since(e.began).Seconds())
 	if d.node != "" {
 		s.state.assume(p, d.node) // the next decision counts it
 		s.mu.Unlock()

@@ -9,6 +9,8 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/proa-dev/proa/internal/nodeusage"
 )
 
 // Env is what kinds may use of the server: cached state, the store behind the same
@@ -23,6 +25,14 @@ type Env struct {
 	Ports    Ports
 	// Components are what ComponentStatus tells of, by name.
 	Components []Component
+	Usage      Usage // nil: nobody knows
+}
+
+// Usage asks nodes what they and their pods use at present.
+type Usage interface {
+	// Of answers what the nodes of these names say. Those that do not answer in time are left out.
+	// Reports are read-only.
+	Of(ctx context.Context, nodes []string) map[string]*nodeusage.Report
 }
 
 // Reader reads the watch cache. What it returns is shared: never change it.

@@ -36,13 +36,13 @@ var ComponentStatuses = api.DefineComputed(api.Computed[*corev1.ComponentStatus]
 const componentTime = 20 * time.Second
 
 // askComponents asks all components, or the one of a name, side by side.
-func askComponents(ctx context.Context, env *api.Env, name string) []*corev1.ComponentStatus {
+func askComponents(ctx context.Context, env *api.Env, ask api.Ask) ([]*corev1.ComponentStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, componentTime)
 	defer cancel()
 	var all []*corev1.ComponentStatus
 	var group sync.WaitGroup
 	for _, c := range env.Components {
-		if name != "" && c.Name != name {
+		if ask.Name != "" && c.Name != ask.Name {
 			continue
 		}
 		s := &corev1.ComponentStatus{ObjectMeta: metav1.ObjectMeta{Name: c.Name}}
@@ -50,7 +50,7 @@ func askComponents(ctx context.Context, env *api.Env, name string) []*corev1.Com
 		group.Go(func() { s.Conditions = []corev1.ComponentCondition{askComponent(ctx, c)} })
 	}
 	group.Wait()
-	return all
+	return all, nil
 }
 
 func askComponent(ctx context.Context, c api.Component) corev1.ComponentCondition {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/proa-dev/proa/apis/api"
 	"github.com/proa-dev/proa/apis/apiregistration"
@@ -68,9 +69,10 @@ func priorityOf(gv schema.GroupVersion) priority {
 func isCustom(k *api.Kind) bool { return k.Type == reflect.TypeFor[unstructured.Unstructured]() }
 
 // wanted is the APIService of a group version that is answered here. The aggregation's own
-// group has none, as everywhere.
+// group has none, as everywhere, and neither has what another server may answer for: whoever
+// installs that one makes its APIService, and tools such as Helm do not take over another's.
 func wanted(gv schema.GroupVersion, custom bool) *apiregistrationv1.APIService {
-	if gv.Group == apiregistrationv1.GroupName {
+	if gv.Group == apiregistrationv1.GroupName || gv == metricsv1beta1.SchemeGroupVersion {
 		return nil
 	}
 	p, label := priorityOf(gv), onStart

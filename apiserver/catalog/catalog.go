@@ -24,7 +24,8 @@ import (
 
 // State is what is served at one moment; immutable, as are the kinds in it.
 type State struct {
-	// Kinds are answered here: those built in first, then custom ones.
+	// Kinds are answered here: those built in first, then custom ones. Built-in ones that yield are
+	// answered here only while no other server answers for their group version.
 	Kinds []*api.Kind
 	// Remote are answered by other servers. A group version is in one of both lists alone.
 	Remote []Remote
@@ -144,8 +145,13 @@ func (c *Catalog) change(edit func()) {
 }
 
 func (c *Catalog) next() *State {
+	taken := map[schema.GroupVersion]bool{}
+	for i := range c.remote {
+		taken[c.remote[i].GroupVersion] = true
+	}
+	yields := func(k *api.Kind) bool { return k.Computed != nil && k.Computed.Yields && taken[k.GroupVersion()] }
 	s := &State{
-		Kinds: slices.Concat(c.builtin, c.custom),
+		Kinds: slices.DeleteFunc(slices.Concat(c.builtin, c.custom), yields),
 		kinds: map[schema.GroupVersion]map[string]*api.Kind{}, remote: map[schema.GroupVersion]*Remote{},
 	}
 	for _, k := range s.Kinds {

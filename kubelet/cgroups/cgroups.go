@@ -291,3 +291,11 @@ func (g *Groups) Pods() []types.UID {
 	}
 	return out
 }
+
+// Version is 2 where one hierarchy has all controllers, otherwise 1.
+func (g *Groups) Version() int {
+	if g.unified {
+		return 2
+	}
+	return 1
+}

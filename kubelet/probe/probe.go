@@ -93,6 +93,8 @@ type probe struct {
 	target Target
 	counter
 	due     time.Time
+	results [Errored + 1]uint64 // tries, by what they ended in
+	took    durations
 	index   int // in the queue; -1 outside
 	removed bool
 }
@@ -227,6 +229,7 @@ func (p *Prober) try(ctx context.Context, n *probe) {
 	p.mu.Unlock()
 	var result Result
 	var message string
+	began := time.Now()
 	for range tries {
 		within, cancel := context.WithTimeout(ctx, timeout(n.spec))
 		result, message = p.Tester.Test(within, &target, n.spec)
@@ -238,7 +241,7 @@ func (p *Prober) try(ctx context.Context, n *probe) {
 	if ctx.Err() != nil {
 		return
 	}
-	changed, over := p.settle(n, result)
+	changed, over := p.settle(n, result, time.Since(began))
 	p.report(&target, n.key.kind, result, message)
 	if changed && !over {
 		p.Changed(target.Pod.UID)
@@ -246,12 +249,14 @@ func (p *Prober) try(ctx context.Context, n *probe) {
 }
 
 // settle counts a result and plans the next try.
-func (p *Prober) settle(n *probe, r Result) (changed, over bool) {
+func (p *Prober) settle(n *probe, r Result, took time.Duration) (changed, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n.removed {
 		return false, true
 	}
+	n.results[r]++
+	n.took.add(took)
 	changed = n.step(r, n.spec)
 	condemned := n.verdict == Failure && n.key.kind != Readiness
 	started := n.verdict == Success && n.key.kind == Startup

@@ -95,18 +95,18 @@ func (d *door) ask(user, method, path string, headers ...string) (int, string) {
 }
 
 // What a request takes is told by what it does, for each path and method; what is not served
-// takes the most, and is not there: profiles, node logs, run, checkpoints, cAdvisor.
+// takes the most, and is not there: profiles, node logs, run, checkpoints.
 func TestAttackRoutes(t *testing.T) {
 	d := newDoor(t, func(string) bool { return false })
 	n := 0
 	for path, want := range map[string]string{
 		"GET /healthz": "get healthz, get proxy", "GET /pods": "get pods, get proxy", "GET /runningpods/": "get pods, get proxy", "GET /configz": "get configz, get proxy",
-		"GET /metrics": "get metrics", "GET /metrics/resource": "get metrics", "GET /stats/summary": "get stats", "POST /stats/summary": "create stats",
+		"GET /metrics": "get metrics", "GET /metrics/resource": "get metrics", "GET /metrics/cadvisor": "get metrics", "GET /metrics/probes": "get metrics", "GET /metrics/usage": "get metrics", "GET /stats/summary": "get stats", "POST /stats/summary": "create stats",
 		"GET /containerLogs/a/b/c": "get proxy", "HEAD /containerLogs/a/b/c": "get proxy",
 		"GET /exec/a/b/c": "create proxy", "POST /exec/a/b/c": "create proxy", "GET /exec/a/b/u/c": "create proxy", "GET /attach/a/b/c": "create proxy", "GET /portForward/a/b": "create proxy", "POST /portForward/a/b/u": "create proxy",
 		"DELETE /exec/a/b/c": "create proxy", "PUT /pods": "create proxy", "POST /pods": "create proxy", "GET /run/a/b/c": "create proxy", "POST /run/a/b/c": "create proxy", "GET /cri/exec/x": "create proxy",
 		"GET /debug/pprof/": "create proxy", "GET /debug/pprof/heap": "create proxy", "GET /debug/flags/v": "create proxy", "PUT /debug/flags/v": "create proxy",
-		"GET /logs/": "create proxy", "GET /logs/?query=kubelet;id": "create proxy", "POST /checkpoint/a/b/c": "create proxy", "GET /metrics/cadvisor": "create proxy", "GET /": "create proxy",
+		"GET /logs/": "create proxy", "GET /logs/?query=kubelet;id": "create proxy", "POST /checkpoint/a/b/c": "create proxy", "POST /metrics/cadvisor": "create proxy", "GET /": "create proxy",
 		"GET /healthz/../exec/a/b/c": "", "GET //exec/a/b/c": "", "GET /healthz/%2e%2e/exec/a/b/c": "create proxy",
 		"GET /healthz%2f..%2fexec/a/b/c": "create proxy", "GET /PODS": "create proxy", "GET /exec/a/b%2fc/d": "create proxy",
 	} {
@@ -124,7 +124,7 @@ func TestAttackRoutes(t *testing.T) {
 		}
 	}
 	all := newDoor(t, func(string) bool { return true })
-	for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/flags/v", "/logs/", "/logs/syslog", "/logs/?query=kubelet", "/run/a/b/c", "/checkpoint/a/b/c", "/metrics/cadvisor", "/cri/exec/x", "/spec/"} {
+	for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/flags/v", "/logs/", "/logs/syslog", "/logs/?query=kubelet", "/run/a/b/c", "/checkpoint/a/b/c", "/cri/exec/x", "/spec/"} {
 		for _, method := range []string{"GET", "POST", "PUT"} {
 			if code, _ := all.ask("admin", method, path); code != http.StatusNotFound {
 				t.Errorf("%s %s is served: %d", method, path, code)

@@ -2,13 +2,10 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,108 +13,12 @@ import (
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
-// rateWindow is the least time over which the use of CPUs is averaged.
-const rateWindow = time.Second
-
-// cpuRates turns counters of CPU time into use, from one request to the next: nothing is
-// measured while nobody asks.
-type cpuRates struct {
-	mu   sync.Mutex
-	last map[string]rate
-}
-
-type rate struct {
-	at    time.Time
-	seen  time.Time
-	total uint64
-	nanos *uint64 // per second; nil: not known yet
-}
-
-func newCPURates() *cpuRates { return &cpuRates{last: map[string]rate{}} }
-
-// of answers the use by key in nanocores; total is its CPU time in nanoseconds at that time.
-func (c *cpuRates) of(key string, total uint64, at time.Time) *uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	was, known := c.last[key]
-	now := rate{at: at, seen: time.Now(), total: total}
-	if known {
-		span := at.Sub(was.at)
-		switch {
-		case span < rateWindow:
-			now = was
-			now.seen = time.Now()
-		case total >= was.total:
-			nanos := uint64(float64(total-was.total) / span.Seconds())
-			now.nanos = &nanos
-		}
-	}
-	c.last[key] = now
-	return now.nanos
-}
-
-// forgotten is after what time what nobody told of any more is forgotten.
-const forgotten = 10 * time.Minute
-
-func (c *cpuRates) sweep() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for key, r := range c.last {
-		if time.Since(r.seen) > forgotten {
-			delete(c.last, key)
-		}
-	}
-}
-
 // value reads an optional figure of the runtime.
 func value(v *runtimeapi.UInt64Value) *uint64 {
 	if v == nil {
 		return nil
 	}
 	return &v.Value
-}
-
-func (c *cpuRates) cpu(key string, u *runtimeapi.CpuUsage) *stats.CPUStats {
-	if u == nil || u.UsageCoreNanoSeconds == nil {
-		return nil
-	}
-	at := time.Unix(0, u.Timestamp)
-	total := u.UsageCoreNanoSeconds.Value
-	return &stats.CPUStats{Time: metav1.NewTime(at), UsageCoreNanoSeconds: &total, UsageNanoCores: c.of(key, total, at)}
-}
-
-func memory(m *runtimeapi.MemoryUsage) *stats.MemoryStats {
-	if m == nil {
-		return nil
-	}
-	free := value(m.AvailableBytes)
-	if free != nil && *free == 0 {
-		free = nil // the runtime's way to tell that there is no limit
-	}
-	return &stats.MemoryStats{Time: metav1.NewTime(time.Unix(0, m.Timestamp)), AvailableBytes: free, UsageBytes: value(m.UsageBytes),
-		WorkingSetBytes: value(m.WorkingSetBytes), RSSBytes: value(m.RssBytes), PageFaults: value(m.PageFaults), MajorPageFaults: value(m.MajorPageFaults)}
-}
-
-// nodeCPU is the CPU time that the machine has spent at work.
-func (c *cpuRates) nodeCPU() (*stats.CPUStats, error) {
-	line, _, _ := strings.Cut(readText("/proc/stat"), "\n")
-	fields := strings.Fields(line)
-	if len(fields) < 9 || fields[0] != "cpu" {
-		return nil, fmt.Errorf("read /proc/stat: %.80q", line)
-	}
-	const tick = uint64(time.Second) / 100 // USER_HZ of every architecture that is supported
-	var total uint64
-	for i, f := range fields[1:9] { // user nice system idle iowait irq softirq steal
-		n, err := strconv.ParseUint(f, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("read /proc/stat: %w", err)
-		}
-		if i != 3 && i != 4 && i != 7 {
-			total += n * tick
-		}
-	}
-	now := time.Now()
-	return &stats.CPUStats{Time: metav1.NewTime(now), UsageCoreNanoSeconds: &total, UsageNanoCores: c.of("", total, now)}, nil
 }
 
 func readText(file string) string {
@@ -144,17 +45,6 @@ func table(text string) map[string]uint64 {
 		}
 	}
 	return out
-}
-
-// nodeMemory: what is in use and cannot be taken back without harm is the working set.
-func nodeMemory() (*stats.MemoryStats, *stats.SwapStats) {
-	now := metav1.Now()
-	m, events := table(readText("/proc/meminfo")), table(readText("/proc/vmstat"))
-	used, set, rss := m["MemTotal"]-m["MemFree"], m["MemTotal"]-m["MemAvailable"], m["AnonPages"]
-	free, faults, major := m["MemAvailable"], events["pgfault"], events["pgmajfault"]
-	swapFree, swapUsed := m["SwapFree"], m["SwapTotal"]-m["SwapFree"]
-	return &stats.MemoryStats{Time: now, AvailableBytes: &free, UsageBytes: &used, WorkingSetBytes: &set, RSSBytes: &rss, PageFaults: &faults, MajorPageFaults: &major},
-		&stats.SwapStats{Time: now, SwapAvailableBytes: &swapFree, SwapUsageBytes: &swapUsed}
 }
 
 // nodeNetwork is the interface of the default route.

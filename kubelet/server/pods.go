@@ -30,14 +30,6 @@ func (s *Server) configz(w http.ResponseWriter, _ *http.Request) {
 	s.writeJSON(w, map[string]any{"kubeletconfig": s.cfg.Configz})
 }
 
-func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
-	if s.cfg.Metrics == nil {
-		http.NotFound(w, r)
-		return
-	}
-	s.cfg.Metrics.ServeHTTP(w, r)
-}
-
 func (s *Server) pods(w http.ResponseWriter, _ *http.Request) {
 	s.writeJSON(w, podList(s.cfg.Pods.Pods()))
 }

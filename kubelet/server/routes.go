@@ -1,10 +1,10 @@
 package server
 
 import (
-	"encoding/json"
 	"net/http"
 
 	"github.com/proa-dev/proa/internal/localpath"
+	"github.com/proa-dev/proa/internal/nodeusage"
 )
 
 // routes registers everything that is served, each with what it takes. What runs something
@@ -19,8 +19,11 @@ func (s *Server) routes() {
 	s.handle("GET /pods", read("pods", "proxy"), s.pods)
 	s.handle("GET /runningpods/", read("pods", "proxy"), s.runningPods)
 	s.handle("GET /configz", read("configz", "proxy"), s.configz)
-	s.handle("GET /metrics", read("metrics"), s.metrics)
+	s.handle("GET /metrics", read("metrics"), s.metricsHandler().ServeHTTP)
 	s.handle("GET /metrics/resource", read("metrics"), s.resourceMetrics)
+	s.handle("GET /metrics/cadvisor", read("metrics"), s.containerMetrics)
+	s.handle("GET /metrics/probes", read("metrics"), gathered(s.cfg.Probes).ServeHTTP)
+	s.handle("GET "+nodeusage.Endpoint, read("metrics"), s.answerNodeUsage)
 	s.handle("GET /stats/summary", read("stats"), s.summary)
 	s.handle("POST /stats/summary", read("stats"), s.summary)
 	s.handle("GET /containerLogs/{namespace}/{pod}/{container}", read("proxy"), s.containerLogs)
@@ -54,17 +57,4 @@ func (s *Server) removeLocal(w http.ResponseWriter, r *http.Request) {
 	}
 	s.log.Info("removed a local volume", "volume", r.PathValue("name"))
 	w.WriteHeader(http.StatusOK)
-}
-
-// writeJSON answers with an object; a client that went away is no error of ours.
-func (s *Server) writeJSON(w http.ResponseWriter, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	if _, err := w.Write(body); err != nil {
-		s.log.Debug("answer not delivered", "error", err)
-	}
 }

@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,6 +29,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/proa-dev/proa/kubelet/logs"
+	"github.com/proa-dev/proa/kubelet/usage"
 )
 
 // Pods is what the server asks the kubelet. Objects are read-only.
@@ -50,8 +52,16 @@ type Config struct {
 	Runtime   runtimeapi.RuntimeServiceClient
 	Images    runtimeapi.ImageServiceClient // optional: figures of the image filesystem
 	Pods      Pods
-	Logs      *logs.Reader // optional; nil: one that only this server uses
-	Metrics   http.Handler // of /metrics; optional
+	Logs      *logs.Reader        // optional; nil: one that only this server uses
+	Metrics   prometheus.Gatherer // of /metrics; optional
+	Probes    prometheus.Gatherer // of /metrics/probes; optional
+	// Cgroup is the control group of a pod, and CgroupRoot the one that all pods' are in; optional,
+	// without them nothing is known of what pods use.
+	Cgroup     func(*corev1.Pod) string
+	CgroupRoot string
+	// Volumes are the places of a pod's volumes, by name; optional.
+	Volumes      func(types.UID) map[string]string
+	SandboxImage string // of the containers that hold pods' namespaces, for metrics; optional
 	// RemoveLocal removes the folder of a local volume, by name; optional.
 	RemoveLocal func(name string) error
 	Configz     any // what /configz shows, without secrets; optional
@@ -67,8 +77,10 @@ type Server struct {
 	logs  *logs.Reader
 	own   bool // logs is ours to run
 	mux   *http.ServeMux
-	cpu   *cpuRates
 	ready chan struct{}
+
+	usage   *usage.Reader
+	samples *sampler
 }
 
 const (
@@ -84,7 +96,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Addr == "" && cfg.Listener == nil || cfg.TLS == nil || cfg.NodeName == "" || cfg.Client == nil || cfg.Runtime == nil || cfg.Pods == nil || cfg.Log == nil {
 		return nil, errors.New("kubelet server: Addr or Listener, TLS, NodeName, Client, Runtime, Pods and Log are required")
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, guard: newGuard(cfg.Client, cfg.NodeName, cfg.Log), logs: cfg.Logs, cpu: newCPURates(), ready: make(chan struct{})}
+	s := &Server{cfg: cfg, log: cfg.Log, guard: newGuard(cfg.Client, cfg.NodeName, cfg.Log), logs: cfg.Logs, usage: usage.New(""), ready: make(chan struct{})}
+	s.samples = newSampler(func() (*reading, error) { return s.read(s.usage.Brief) })
 	if s.logs == nil {
 		reader, err := logs.New(logs.Config{Log: cfg.Log})
 		if err != nil {
