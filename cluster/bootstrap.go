@@ -101,10 +101,13 @@ func publishFacts(ctx context.Context, client kubernetes.Interface, cfg *ServerC
 			"clusterCIDR": cfg.ClusterCIDR.String(), "serviceCIDR": cfg.ServiceCIDR.String(), "domain": cfg.Domain,
 		},
 	}
+	joins, whoJoins := joinRules()
+	_, joinErr := client.RbacV1().ClusterRoles().Create(ctx, joins, metav1.CreateOptions{})
+	_, whoErr := client.RbacV1().ClusterRoleBindings().Create(ctx, whoJoins, metav1.CreateOptions{})
 	_, roleErr := client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{})
 	_, bindErr := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{})
 	_, mapErr := client.CoreV1().ConfigMaps(known.Namespace).Create(ctx, known, metav1.CreateOptions{})
-	return errors.Join(made(roleErr), made(bindErr), made(mapErr))
+	return errors.Join(made(joinErr), made(whoErr), made(roleErr), made(bindErr), made(mapErr))
 }
 
 // firstClass gives a new cluster, one without namespaces yet, a default storage class.

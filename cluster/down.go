@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 
 	"github.com/proa-dev/proa/host"
 )
@@ -56,24 +58,54 @@ func PlanUninstall(p *Place, report func(string)) error {
 }
 
 func (p *Place) putBack(ctx context.Context, scope host.Scope, report func(string)) error {
-	var errs []error
-	for _, name := range runningProcesses(p) {
-		if err := stopProcess(ctx, p, name); err != nil {
+	places := append(p.furthers(), p)
+	errs := []error{stopAll(ctx, places, report)}
+	// What a node did inside its namespace goes before the namespace.
+	for _, one := range places {
+		journals, err := filepath.Glob(one.nodeJournal("*"))
+		if err != nil {
 			errs = append(errs, err)
-			continue
+		}
+		for _, path := range append(journals, one.Journal()) {
+			if err := undo(ctx, path, scope, report); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stopAll stops the processes of these places, the agents of each first; servers side by side,
+// since one that is left alone by the others can write nothing any more.
+func stopAll(ctx context.Context, places []*Place, report func(string)) error {
+	var mu sync.Mutex
+	var errs []error
+	stop := func(p *Place, name string) {
+		err := stopProcess(ctx, p, name)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			errs = append(errs, err)
+			return
+		}
+		if number := filepath.Base(p.Roots.Data); p.Roots.Data != places[len(places)-1].Roots.Data {
+			name += " " + number
 		}
 		report("stopped " + name)
 	}
-	// What a node did inside its namespace goes before the namespace.
-	journals, err := filepath.Glob(p.nodeJournal("*"))
-	if err != nil {
-		errs = append(errs, err)
-	}
-	for _, path := range append(journals, p.Journal()) {
-		if err := undo(ctx, path, scope, report); err != nil {
-			errs = append(errs, err)
+	var servers sync.WaitGroup
+	for _, p := range places {
+		running := runningProcesses(p)
+		for _, name := range running {
+			if name != serverProcess {
+				stop(p, name)
+			}
+		}
+		if slices.Contains(running, serverProcess) {
+			servers.Go(func() { stop(p, serverProcess) })
 		}
 	}
+	servers.Wait()
 	return errors.Join(errs...)
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,7 +27,7 @@ func sealingKeys(cfg *ServerConfig) (*seal.Keys, error) {
 	if cfg.EncryptionConfig != "" {
 		return seal.Load(cfg.EncryptionConfig)
 	}
-	return seal.Open(filepath.Join(cfg.Place.PKI(), "encryption.yaml"))
+	return seal.Open(cfg.ownKeys())
 }
 
 // serveEncryption tells how objects are kept in etcd, and changes the key.

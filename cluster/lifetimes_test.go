@@ -199,7 +199,7 @@ type agent struct {
 // kubelet's does: with each request.
 func newAgent(ctx context.Context, t *testing.T, c *house) *agent {
 	t.Helper()
-	token, err := CreateToken(ctx, c.cfg.Place, time.Hour)
+	token, err := CreateToken(ctx, c.cfg.Place, time.Hour, false)
 	if err != nil {
 		t.Fatal(err)
 	}

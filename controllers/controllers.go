@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/proa-dev/proa/controllers/apiservers"
 	"github.com/proa-dev/proa/controllers/certificates"
 	"github.com/proa-dev/proa/controllers/clusterrole"
 	"github.com/proa-dev/proa/controllers/cronjob"
@@ -72,6 +73,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"cronjob", made(cronjob.New)},
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
+		{"apiservers", made(apiservers.New)},
 		{"endpointslicemirroring", made(endpointslicemirroring.New)},
 		{"ipaddress", made(ipaddress.New)},
 		{"disruption", made(disruption.New)},
