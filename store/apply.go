@@ -129,7 +129,8 @@ func (s *Store) wait(ctx context.Context, revision int64) error {
 		case <-w.done:
 			return nil
 		case <-ask.C:
-			if err := s.client.RequestProgress(ctx); err != nil {
+			client, _ := s.link.now()
+			if err := client.RequestProgress(ctx); err != nil {
 				s.log.Debug("ask for the progress of etcd's watch", "error", err)
 			}
 			ask.Reset(10 * askAfter)

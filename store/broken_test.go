@@ -19,7 +19,7 @@ func TestBroken(t *testing.T) {
 	given := make(chan struct{})
 	go func() { // as etcd's own goroutine does, which ends with it
 		defer close(given)
-		s.member.OnWrite(&zapcore.CheckedEntry{Entry: zapcore.Entry{Message: "write the log"}}, []zapcore.Field{zap.Error(cause)})
+		s.link.member.OnWrite(&zapcore.CheckedEntry{Entry: zapcore.Entry{Message: "write the log"}}, []zapcore.Field{zap.Error(cause)})
 	}()
 	<-given
 	start := time.Now()
@@ -37,7 +37,7 @@ func TestBroken(t *testing.T) {
 	if got := must[*Item](t)(c.Get(t.Context(), "a", "x", Any)); got.Revision != kept.Revision {
 		t.Error("a read gave another item")
 	}
-	s.member.broken.Store(nil) // it did not really break: it can be closed
+	s.link.member.broken.Store(nil) // it did not really break: it can be closed
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

@@ -33,13 +33,13 @@ func TestChecked(t *testing.T) {
 	c := openChecked(t, dir)
 	defer func() { closeChecked(t, c) }()
 	result, err := checker.Run(t.Context(), checker.Config{
-		Target: c, Etcd: c.s.client, Prefix: c.folder, Decode: c.decodeValue,
+		Target: c, Etcd: c.s.link.client, Prefix: c.folder, Decode: c.decodeValue,
 		Head:   func() int64 { return c.now().revision }, // the kind is ahead of the store for a moment
 		Forget: func(ctx context.Context, revision int64) error { return c.s.CompactTo(ctx, revision) },
 		Again: func() (checker.Target, *clientv3.Client) {
 			closeChecked(t, c)
 			*c = *openChecked(t, dir)
-			return c, c.s.client
+			return c, c.s.link.client
 		},
 		Kept: checkEvents, Seed: *checkSeed, Rounds: *checkRounds, Writes: *checkWrites,
 		Writers: 8, Readers: 3, Watchers: 12, Keys: 12,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -177,7 +178,7 @@ func (c *Collection) list(ctx context.Context, revision int64) ([]*Item, int64, 
 		if revision > 0 {
 			opts = append(opts, clientv3.WithRev(revision))
 		}
-		answer, err := c.s.client.Get(ctx, from, opts...)
+		answer, err := c.s.link.get(ctx, from, opts...)
 		if err != nil {
 			return nil, 0, failed("list", c.folder, err)
 		}
@@ -321,17 +322,17 @@ func (s *Store) reach(ctx context.Context, minimum int64) error {
 	return err
 }
 
-// newest is a revision that everything acknowledged before the call is part of: of a
-// single member the one it has applied, otherwise what a quorum confirms.
+// newest is a revision that everything acknowledged before the call is part of.
 func (s *Store) newest(ctx context.Context) (int64, error) {
-	if s.member != nil {
-		return s.member.applied(), nil
+	for tries := 0; ; tries++ {
+		revision, err := s.link.newest(ctx)
+		if err == nil {
+			return revision, nil
+		}
+		if !errors.Is(err, rpctypes.ErrLeaderChanged) || tries == 10 || ctx.Err() != nil {
+			return 0, failed("read the revision of", root, err)
+		}
 	}
-	answer, err := s.client.Get(ctx, root, clientv3.WithCountOnly())
-	if err != nil {
-		return 0, failed("read the revision of", root, err)
-	}
-	return answer.Header.Revision, nil
 }
 
 // Get gives an object that is at least as new as minimum.

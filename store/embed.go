@@ -2,11 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"expvar"
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -34,30 +34,75 @@ const (
 	memberURL = "http://127.0.0.1:1"
 )
 
-// member is the embedded etcd. It listens nowhere.
+// member is the embedded etcd. Alone it listens nowhere.
 type member struct {
-	etcd   *embed.Etcd
-	client *clientv3.Client
-	broken atomic.Pointer[error] // why etcd gave up (a full or failing disk)
-	failed chan struct{}
+	etcd    *embed.Etcd
+	client  *clientv3.Client
+	alone   bool                  // the only member, and nobody can join it
+	broken  atomic.Pointer[error] // why etcd gave up (a full or failing disk), or was made to
+	failed  chan struct{}
+	closing chan struct{}
+	watched sync.WaitGroup // what looks at a member that is not alone
 }
 
 // starting has members of one process start one after another, see replayed.
 var starting sync.Mutex
 
-// startMember gives an etcd that has elected itself.
-func startMember(ctx context.Context, whole Config, log *slog.Logger) (*member, error) {
-	dir := whole.Dir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
+// errSeveral tells that the data is of one of several members.
+var errSeveral = errors.New("the data is of one of several servers")
+
+// startMember gives an etcd that is ready: it has elected itself, or is a voter among others.
+func startMember(ctx context.Context, cfg Config, log *slog.Logger) (*member, error) {
+	how, err := prepare(cfg, log)
+	if err != nil {
+		return nil, fmt.Errorf("start etcd in %s: %w", cfg.Dir, err)
 	}
-	m := &member{failed: make(chan struct{})}
-	u, err := url.Parse(memberURL)
+	m, err := start(ctx, cfg, how, log)
+	if errors.Is(err, errSeveral) && cfg.Peers != nil { // its log knew more than its database
+		m, err = start(ctx, cfg, several, log)
+	}
+	return m, err
+}
+
+// mode is how an etcd is started.
+type mode int
+
+const (
+	alone   mode = iota // the only member
+	several             // one of several, or the first one of them
+	anew                // without the others that it had
+)
+
+func start(ctx context.Context, whole Config, how mode, log *slog.Logger) (*member, error) {
+	m := &member{alone: how != several, failed: make(chan struct{}), closing: make(chan struct{})}
+	cfg, err := m.config(whole, log)
 	if err != nil {
 		return nil, err
 	}
+	cfg.ForceNewCluster = how == anew
+	starting.Lock()
+	begun := sync.OnceFunc(starting.Unlock)
+	defer begun()
+	if m.etcd, err = embed.StartEtcd(cfg); err != nil {
+		return nil, fmt.Errorf("start etcd in %s: %w", whole.Dir, err)
+	}
+	if err := m.elect(ctx, begun); err != nil {
+		m.etcd.Close()
+		return nil, fmt.Errorf("start etcd in %s: %w", whole.Dir, err)
+	}
+	m.client = v3client.New(m.etcd.Server)
+	if how == several {
+		if err := m.join(ctx, whole.Peers, log); err != nil {
+			m.close()
+			return nil, fmt.Errorf("start etcd in %s: %w", whole.Dir, err)
+		}
+	}
+	return m, nil
+}
+
+func (m *member) config(whole Config, log *slog.Logger) (*embed.Config, error) {
 	cfg := embed.NewConfig()
-	cfg.Dir = dir
+	cfg.Dir = whole.Dir
 	cfg.ListenPeerUrls, cfg.ListenClientUrls = nil, nil
 	if whole.Listen != "" {
 		at, err := url.Parse(whole.Listen)
@@ -65,6 +110,10 @@ func startMember(ctx context.Context, whole Config, log *slog.Logger) (*member, 
 			return nil, fmt.Errorf("where etcd shall listen: %w", err)
 		}
 		cfg.ListenClientUrls = []url.URL{*at}
+	}
+	u, err := url.Parse(memberURL)
+	if err != nil {
+		return nil, err
 	}
 	cfg.AdvertisePeerUrls, cfg.AdvertiseClientUrls = []url.URL{*u}, []url.URL{*u}
 	cfg.InitialCluster = cfg.Name + "=" + memberURL
@@ -74,30 +123,33 @@ func startMember(ctx context.Context, whole Config, log *slog.Logger) (*member, 
 	cfg.SnapshotCatchUpEntries = catchUp
 	cfg.MaxRequestBytes = embed.DefaultMaxRequestBytes
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&bridge{log: log}, zap.WithFatalHook(m)))
-	starting.Lock()
-	defer starting.Unlock()
-	if m.etcd, err = embed.StartEtcd(cfg); err != nil {
-		return nil, fmt.Errorf("start etcd in %s: %w", dir, err)
+	if whole.Peers == nil {
+		return cfg, nil
 	}
-	if err := m.elect(ctx); err != nil {
-		m.etcd.Close()
-		return nil, fmt.Errorf("start etcd in %s: %w", dir, err)
-	}
-	m.client = v3client.New(m.etcd.Server)
-	return m, nil
+	return cfg, whole.Peers.configure(cfg, !m.alone)
 }
 
 // electAgain is how often a starting member is looked at.
-const electAgain = 2 * time.Millisecond
+const (
+	electAgain = 2 * time.Millisecond
+	electLater = 100 * time.Millisecond // of one that waits for others
+)
 
-// elect returns when the member leads and is ready.
-func (m *member) elect(ctx context.Context) error {
+// elect returns when the member is ready. The only voter is made to lead; another one waits
+// for a quorum, while other members of this process may start (begun).
+func (m *member) elect(ctx context.Context, begun func()) error {
 	server := m.etcd.Server
 	id := uint64(server.MemberID())
 	again := time.NewTicker(electAgain)
 	defer again.Stop()
 	for {
-		if server.Leader() == 0 && replayed() {
+		switch all, sole := m.voters(); {
+		case m.alone && all > 1 && server.AppliedIndex() >= server.CommittedIndex() && replayed():
+			return errSeveral
+		case !m.alone && !sole:
+			begun()
+			again.Reset(electLater)
+		case server.Leader() == 0 && replayed():
 			if err := server.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), From: &id, To: &id}); err != nil {
 				return fmt.Errorf("ask for an election: %w", err)
 			}
@@ -107,8 +159,10 @@ func (m *member) elect(ctx context.Context) error {
 			return nil
 		case <-m.failed:
 			return m.err()
+		case <-server.StopNotify():
+			return ErrRemoved
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("wait for a leader: %w", ctx.Err())
 		case <-again.C:
 		}
 	}
@@ -136,10 +190,14 @@ func (m *member) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 			err = fmt.Errorf("etcd stopped: %s: %w", entry.Message, cause)
 		}
 	}
+	m.fail(err)
+	runtime.Goexit()
+}
+
+func (m *member) fail(err error) {
 	if m.broken.CompareAndSwap(nil, &err) {
 		close(m.failed)
 	}
-	runtime.Goexit()
 }
 
 func (m *member) err() error {
@@ -149,15 +207,26 @@ func (m *member) err() error {
 	return nil
 }
 
+// gone tells that nothing can be read from etcd either: it is stopped.
+func (m *member) gone() error {
+	if err := m.err(); errors.Is(err, ErrRemoved) || errors.Is(err, ErrClosed) {
+		return err
+	}
+	return nil
+}
+
 // applied is the newest revision that etcd has applied: of a single member, nothing
 // newer can have been acknowledged.
 func (m *member) applied() int64 { return m.etcd.Server.KV().Rev() }
 
+// close ends the member; a leader hands the leadership over first.
 func (m *member) close() {
+	close(m.closing)
 	m.client.Close()
-	if m.err() == nil {
+	if m.err() == nil || m.gone() != nil {
 		m.etcd.Close()
 	}
+	m.watched.Wait()
 }
 
 // bridge hands etcd's warnings and errors to slog.

@@ -18,6 +18,7 @@ var (
 	ErrClosed    = errors.New("closed")
 	ErrTooLarge  = errors.New("etcdserver: request is too large")
 	ErrFull      = errors.New("the disk of the store is full")
+	ErrRemoved   = errors.New("this server was removed from the cluster: its data must be deleted before it can join again")
 	ErrName      = errors.New("namespace or name cannot be part of a key")
 )
 

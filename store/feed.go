@@ -18,8 +18,16 @@ const retryFeed = 200 * time.Millisecond
 func (s *Store) feed(ctx context.Context) {
 	defer close(s.done)
 	for ctx.Err() == nil {
-		err := s.follow(ctx)
+		client, _ := s.link.now()
+		err := s.follow(ctx, client)
 		if ctx.Err() != nil {
+			return
+		}
+		if now, m := s.link.now(); now != client {
+			continue // a new etcd has the data
+		} else if m != nil && m.gone() != nil {
+			s.log.Error("etcd has ended", "error", m.gone())
+			<-ctx.Done()
 			return
 		}
 		s.log.Warn("etcd's watch ended, it is opened again", "error", err, "revision", s.revision.Load())
@@ -38,10 +46,10 @@ func (s *Store) feed(ctx context.Context) {
 }
 
 // follow watches from the last revision on, until the watch is lost.
-func (s *Store) follow(ctx context.Context) error {
+func (s *Store) follow(ctx context.Context, client *clientv3.Client) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	events := s.client.Watch(ctx, root, clientv3.WithPrefix(), clientv3.WithRev(s.revision.Load()+1), clientv3.WithProgressNotify())
+	events := client.Watch(ctx, root, clientv3.WithPrefix(), clientv3.WithRev(s.revision.Load()+1), clientv3.WithProgressNotify())
 	for answer := range events {
 		if err := answer.Err(); err != nil {
 			return err
@@ -120,7 +128,7 @@ func (s *Store) reload(ctx context.Context) error {
 		}
 		c.reset(items, revision)
 	}
-	answer, err := s.client.Get(ctx, root, clientv3.WithCountOnly())
+	answer, err := s.link.get(ctx, root, clientv3.WithCountOnly())
 	if err != nil {
 		return failed("read", root, err)
 	}

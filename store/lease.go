@@ -28,7 +28,7 @@ type sharedLease struct {
 }
 
 // lease gives one that lasts at least ttl from now.
-func (l *leases) lease(ctx context.Context, client *clientv3.Client, ttl time.Duration) (clientv3.LeaseID, error) {
+func (l *leases) lease(ctx context.Context, client *link, ttl time.Duration) (clientv3.LeaseID, error) {
 	l.mu.Lock() // also while etcd is asked: whoever comes meanwhile wants the same lease
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -37,15 +37,15 @@ func (l *leases) lease(ctx context.Context, client *clientv3.Client, ttl time.Du
 		s.keys++
 		return s.id, nil
 	}
-	answer, err := client.Grant(ctx, int64((ttl+span+time.Second-1)/time.Second))
+	id, err := client.grant(ctx, int64((ttl+span+time.Second-1)/time.Second))
 	if err != nil {
 		return 0, fmt.Errorf("grant a lease: %w", err)
 	}
 	if l.ttl == nil {
 		l.ttl = map[time.Duration]*sharedLease{}
 	}
-	l.ttl[ttl] = &sharedLease{id: answer.ID, until: now.Add(span), keys: 1}
-	return answer.ID, nil
+	l.ttl[ttl] = &sharedLease{id: id, until: now.Add(span), keys: 1}
+	return id, nil
 }
 
 // lost forgets a lease that etcd does not know any more: it was revoked from outside, or

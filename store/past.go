@@ -117,7 +117,8 @@ func (s *Store) readPast(ctx context.Context, to int64) error {
 func (s *Store) readEvents(ctx context.Context, to int64) (compacted int64, err error) {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx)) // which makes it a stream of its own
 	defer cancel()
-	for answer := range s.client.Watch(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(s.past.to+1)) {
+	client, _ := s.link.now()
+	for answer := range client.Watch(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(s.past.to+1)) {
 		if answer.CompactRevision > 0 {
 			return answer.CompactRevision, nil
 		}
@@ -134,6 +135,9 @@ func (s *Store) readEvents(ctx context.Context, to int64) (compacted int64, err 
 		if s.past.to >= to {
 			return 0, nil
 		}
+	}
+	if now, _ := s.link.now(); now != client {
+		return 0, nil // the new one is asked for the rest
 	}
 	return 0, errors.Join(ErrClosed, ctx.Err())
 }
@@ -204,7 +208,7 @@ func (c *Collection) relived(kv *mvccpb.KeyValue, path string, now *node) *Item 
 
 // before is the state of a key just before a revision, nil if there was none.
 func (c *Collection) before(ctx context.Context, path string, revision int64) (*Item, error) {
-	answer, err := c.s.client.Get(ctx, c.folder+path, clientv3.WithRev(revision-1), clientv3.WithSerializable())
+	answer, err := c.s.link.get(ctx, c.folder+path, clientv3.WithRev(revision-1), clientv3.WithSerializable())
 	if err != nil {
 		return nil, failed("read the past of", c.folder+path, err)
 	}

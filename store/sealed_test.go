@@ -41,7 +41,7 @@ func keys(t *testing.T, dir string) *seal.Keys {
 // inEtcd is what etcd has under a key.
 func inEtcd(t *testing.T, s *Store, key string) []byte {
 	t.Helper()
-	answer := must[*clientv3.GetResponse](t)(s.client.Get(t.Context(), key))
+	answer := must[*clientv3.GetResponse](t)(s.link.client.Get(t.Context(), key))
 	if len(answer.Kvs) != 1 {
 		t.Fatalf("%s: %d values", key, len(answer.Kvs))
 	}
@@ -202,7 +202,7 @@ func TestKeysThatDoNotOpen(t *testing.T) {
 	s = openAt(t, dir, Config{Seal: keys(t, pki)})
 	s.log = slog.New(slog.NewTextHandler(&log, nil))
 	defer s.Close()
-	if _, err := s.client.Put(t.Context(), "/registry/secrets/a/stolen", string(value)); err != nil {
+	if _, err := s.link.client.Put(t.Context(), "/registry/secrets/a/stolen", string(value)); err != nil {
 		t.Fatal(err)
 	}
 	c = serve(t, s, secretsKind())

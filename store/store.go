@@ -24,7 +24,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/store/seal"
@@ -42,6 +41,7 @@ const (
 // Config of a Store; Dir or Endpoints is needed.
 type Config struct {
 	Dir       string        // of the embedded etcd; empty with Endpoints
+	Peers     *Peers        // makes the embedded etcd a member that others can join; nil: nobody can
 	Listen    string        // URL (unix:///path) at which the embedded etcd answers others too, without asking who they are; empty: nowhere
 	Endpoints []string      // an external etcd instead
 	TLS       *tls.Config   // for Endpoints
@@ -61,8 +61,10 @@ type Observer interface {
 type Store struct {
 	cfg       Config
 	log       *slog.Logger
-	member    *member // nil with an etcd outside
-	client    *clientv3.Client
+	link      link
+	leading   leading
+	joining   sync.Mutex    // one change of membership at a time
+	removed   chan struct{} // closed when the others removed this server
 	leases    leases
 	disk      disk
 	past      past
@@ -96,7 +98,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		cfg.Events = DefaultEvents
 	}
 	s := &Store{
-		cfg: cfg, log: cfg.Log, done: make(chan struct{}), pending: map[int64][]change{},
+		cfg: cfg, log: cfg.Log, done: make(chan struct{}), removed: make(chan struct{}), pending: map[int64][]change{},
 		serving: map[string]struct{}{}, disk: disk{dir: cfg.Dir},
 		past: past{turn: make(chan struct{}, 1)}, resealing: make(chan struct{}, 1),
 	}
@@ -104,11 +106,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
-	answer, err := s.client.Get(ctx, root, clientv3.WithCountOnly())
+	revision, err := s.newest(ctx)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read etcd's revision: %w", err), s.disconnect())
 	}
-	s.revision.Store(answer.Header.Revision)
+	s.revision.Store(revision)
 	feed, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	go s.feed(feed)
@@ -118,10 +120,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 func (s *Store) connect(ctx context.Context) (err error) {
 	switch {
 	case len(s.cfg.Endpoints) > 0:
-		s.client, err = dial(ctx, s.cfg)
+		s.link.client, err = dial(ctx, s.cfg)
 	case s.cfg.Dir != "":
-		if s.member, err = startMember(ctx, s.cfg, s.log); err == nil {
-			s.client = s.member.client
+		var m *member
+		if m, err = startMember(ctx, s.cfg, s.log); err == nil {
+			s.use(m)
 		}
 	default:
 		err = errors.New("open the store: neither a folder nor endpoints are given")
@@ -130,18 +133,23 @@ func (s *Store) connect(ctx context.Context) (err error) {
 }
 
 func (s *Store) disconnect() error {
-	if s.member != nil {
-		s.member.close()
+	client, m := s.link.now()
+	if m != nil {
+		m.close()
+		s.leading.set(false)
 		return nil
 	}
-	return s.client.Close()
+	return client.Close()
 }
 
-// Run compacts old revisions, and seals anew what is sealed with old keys, until ctx ends.
+// Run compacts old revisions, and seals anew what is sealed with old keys, until ctx ends;
+// ErrRemoved when the other servers removed this one.
 func (s *Store) Run(ctx context.Context) error {
 	var group sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
 	group.Go(func() { s.reseal(ctx) })
 	defer group.Wait()
+	defer cancel()
 	return s.compact(ctx)
 }
 
@@ -158,12 +166,20 @@ func (s *Store) Close() error {
 // Revision is the newest revision in the cache.
 func (s *Store) Revision() int64 { return s.revision.Load() }
 
-// Health tells whether etcd still answers.
+// healthy is how long etcd may take to answer whether it is.
+const healthy = 2 * time.Second
+
+// Health tells whether etcd still answers, and of several members a majority; within 2 s.
 func (s *Store) Health(ctx context.Context) error {
 	if err := s.broken(); err != nil {
 		return err
 	}
-	if _, err := s.client.Get(ctx, root+"health"); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, healthy)
+	defer cancel()
+	if _, err := s.link.get(ctx, root+"health"); err != nil {
+		if m := s.link.etcd(); m != nil && m.etcd.Server.Leader() == 0 {
+			return fmt.Errorf("ask etcd: there is no leader, too few of the %d servers reach each other: %w", len(m.cluster().MemberIDs()), err)
+		}
 		return fmt.Errorf("ask etcd: %w", err)
 	}
 	return nil
@@ -171,7 +187,7 @@ func (s *Store) Health(ctx context.Context) error {
 
 // HealthAt tells whether an etcd outside answers at one of its endpoints, and can write.
 func (s *Store) HealthAt(ctx context.Context, endpoint string) error {
-	answer, err := s.client.Status(ctx, endpoint)
+	answer, err := s.link.status(ctx, endpoint)
 	if err != nil {
 		return fmt.Errorf("ask etcd at %s: %w", endpoint, err)
 	}
@@ -183,10 +199,10 @@ func (s *Store) HealthAt(ctx context.Context, endpoint string) error {
 
 // Size of the database file in bytes.
 func (s *Store) Size(ctx context.Context) (int64, error) {
-	if s.member != nil {
-		return s.member.etcd.Server.Backend().Size(), nil
+	if m := s.link.etcd(); m != nil {
+		return m.etcd.Server.Backend().Size(), nil
 	}
-	answer, err := s.client.Status(ctx, s.cfg.Endpoints[0])
+	answer, err := s.link.status(ctx, s.cfg.Endpoints[0])
 	if err != nil {
 		return 0, fmt.Errorf("ask etcd: %w", err)
 	}
@@ -195,10 +211,10 @@ func (s *Store) Size(ctx context.Context) (int64, error) {
 
 // broken tells why etcd cannot write any more.
 func (s *Store) broken() error {
-	if s.member == nil {
-		return nil
+	if m := s.link.etcd(); m != nil {
+		return m.err()
 	}
-	return s.member.err()
+	return nil
 }
 
 // Collection gives a kind that is served.

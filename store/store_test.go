@@ -213,7 +213,7 @@ func TestReopen(t *testing.T) {
 	c := serve(t, s, pods())
 	must[*Item](t)(c.Create(t.Context(), pod("a", "x", "")))
 	kept := must[*Item](t)(c.Create(t.Context(), pod("a", "y", "n")))
-	if _, err := s.client.Put(t.Context(), "/registry/pods/a/torn", "k8s\x00\x0a\x7f"); err != nil {
+	if _, err := s.link.client.Put(t.Context(), "/registry/pods/a/torn", "k8s\x00\x0a\x7f"); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -243,11 +243,11 @@ func TestLifetime(t *testing.T) {
 		must[*Item](t)(c.Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: name}}))
 	}
 	// A lease that runs out does what one that is revoked does, later.
-	held := must[*clientv3.LeaseLeasesResponse](t)(s.client.Leases(t.Context()))
+	held := must[*clientv3.LeaseLeasesResponse](t)(s.link.client.Leases(t.Context()))
 	if len(held.Leases) != 1 {
 		t.Fatalf("%d leases for two objects of one minute", len(held.Leases))
 	}
-	must[*clientv3.LeaseRevokeResponse](t)(s.client.Revoke(t.Context(), held.Leases[0].ID))
+	must[*clientv3.LeaseRevokeResponse](t)(s.link.client.Revoke(t.Context(), held.Leases[0].ID))
 	got := collect(t, w, 4)
 	if got[2].Type != Deleted || got[3].Type != Deleted || got[2].Revision != got[3].Revision {
 		t.Fatalf("%+v", got)

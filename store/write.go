@@ -40,7 +40,7 @@ func (c *Collection) Update(ctx context.Context, namespace, name string, change 
 	if err != nil {
 		return nil, ErrNotFound
 	}
-	for sure := c.s.member != nil; ; {
+	for sure := c.s.alone(); ; {
 		cur := c.version.Load().tree.get(path)
 		item, ok, err := c.tryUpdate(ctx, path, cur, change)
 		if ok && err == nil && (sure || item != cur) {
@@ -115,14 +115,14 @@ func (c *Collection) commit(ctx context.Context, key string, at int64, value []b
 	same := clientv3.Compare(clientv3.ModRevision(key), "=", at)
 	ttl := c.kind.TTL
 	if ttl <= 0 {
-		return c.s.client.Txn(ctx).If(same).Then(clientv3.OpPut(key, string(value))).Commit()
+		return c.s.link.commit(ctx, []clientv3.Cmp{same}, clientv3.OpPut(key, string(value)))
 	}
 	for again := false; ; again = true {
-		id, err := c.s.leases.lease(ctx, c.s.client, ttl)
+		id, err := c.s.leases.lease(ctx, &c.s.link, ttl)
 		if err != nil {
 			return nil, err
 		}
-		answer, err := c.s.client.Txn(ctx).If(same).Then(clientv3.OpPut(key, string(value), clientv3.WithLease(id))).Commit()
+		answer, err := c.s.link.commit(ctx, []clientv3.Cmp{same}, clientv3.OpPut(key, string(value), clientv3.WithLease(id)))
 		if again || !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return answer, err
 		}
@@ -137,7 +137,7 @@ func (c *Collection) Delete(ctx context.Context, namespace, name string, check f
 	if err != nil {
 		return nil, ErrNotFound
 	}
-	for sure := c.s.member != nil; ; {
+	for sure := c.s.alone(); ; {
 		item, ok, err := c.tryDelete(ctx, path, c.version.Load().tree.get(path), check)
 		if ok || err != nil && (sure || ctx.Err() != nil) {
 			return item, err
@@ -163,10 +163,7 @@ func (c *Collection) tryDelete(ctx context.Context, path string, cur *Item, chec
 	}
 	key := c.folder + path
 	begun := time.Now()
-	answer, err := c.s.client.Txn(ctx).
-		If(clientv3.Compare(clientv3.ModRevision(key), "=", cur.Revision)).
-		Then(clientv3.OpDelete(key)).
-		Commit()
+	answer, err := c.s.link.commit(ctx, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", cur.Revision)}, clientv3.OpDelete(key))
 	c.observe("delete", begun, err)
 	if err != nil {
 		return nil, false, c.failedWrite("delete", key, err)
