@@ -319,7 +319,7 @@ func TestNodeComesBackWithAToken(t *testing.T) {
 		Server: c.address(), Node: NodeConfig{Name: "away", IP: netip.MustParseAddr("192.0.2.7")},
 	}
 	var err error
-	if cfg.Token, err = CreateToken(t.Context(), c.cfg.Place, time.Hour); err != nil {
+	if cfg.Token, err = CreateToken(t.Context(), c.cfg.Place, time.Hour, false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := join(t.Context(), cfg, log); err != nil {
