@@ -19,8 +19,10 @@ func Down(ctx context.Context, p *Place, report func(string)) error {
 	return p.putBack(ctx, host.ScopeDown, report)
 }
 
-// Uninstall does what Down does and removes everything that the cluster has on disk.
+// Uninstall does what Down does and removes everything that the cluster has on disk. A server of
+// several leaves its cluster first, if it can.
 func Uninstall(ctx context.Context, p *Place, report func(string)) error {
+	leaveServers(ctx, p, report)
 	if err := p.putBack(ctx, host.ScopeUninstall, report); err != nil {
 		return err
 	}

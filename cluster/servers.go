@@ -24,6 +24,7 @@ import (
 	"github.com/proa-dev/proa/access"
 	"github.com/proa-dev/proa/internal/presence"
 	"github.com/proa-dev/proa/pki"
+	"github.com/proa-dev/proa/store"
 )
 
 // Paths of the API about the servers: for administrators, and the one at which a machine with a
@@ -208,10 +209,23 @@ func (c *controlPlane) letIn(ctx context.Context, ask joinRequest) (*joinAnswer,
 			return nil, http.StatusConflict, fmt.Errorf("there is a server of this name (%s); remove it first ('proa member rm %s'), or give the new one another --node-name", m.URL, m.Name)
 		}
 	}
+	if one := joiningNow(members, ask.PeerURL); one != "" {
+		return nil, http.StatusServiceUnavailable, fmt.Errorf("another server (%s) joins at present; one that never started goes with 'proa member rm %s'", one, one)
+	}
 	if answer.Members, err = c.store.AddMember(ctx, ask.Name, ask.PeerURL); err != nil {
 		return nil, http.StatusServiceUnavailable, err
 	}
 	return answer, http.StatusOK, nil
+}
+
+// joiningNow is the URL of another member that has not caught up: etcd takes one at a time.
+func joiningNow(members []store.Member, url string) string {
+	for _, m := range members {
+		if m.Learner && m.URL != url {
+			return m.URL
+		}
+	}
+	return ""
 }
 
 // peersReady makes the certificate that etcd's members show each other, once.
@@ -289,6 +303,9 @@ func (c *controlPlane) serveServers(w http.ResponseWriter, r *http.Request) {
 		}
 		answerJSON(w, http.StatusOK, all)
 	case r.Method == http.MethodDelete && name != "":
+		if strings.Contains(name, ":") { // one that never started has no name
+			name = "https://" + name
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), addTimeout)
 		defer cancel()
 		if code, err := c.removeServer(ctx, name); err != nil {

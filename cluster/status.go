@@ -45,6 +45,7 @@ func Status(ctx context.Context, p *Place) *Report {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		r.api(ctx, client)
+		r.servers(ctx, client)
 		r.encryption(ctx, client)
 	}
 	r.certificates(p)
@@ -58,6 +59,11 @@ func (r *Report) processes(p *Place) {
 	} else {
 		r.add("server", "stopped", "")
 		r.wrong("the server does not run; 'proa up' starts it")
+	}
+	for _, f := range p.furthers() {
+		if pid := runningPid(f, serverProcess); pid != 0 {
+			r.add("server "+filepath.Base(f.Roots.Data), "running", "pid %d, log %s", pid, f.Log(serverProcess))
+		}
 	}
 	for _, name := range runningProcesses(p) {
 		if name != serverProcess {
@@ -123,6 +129,8 @@ func (r *Report) node(n *corev1.Node) {
 // thirds of their life, so one that is nearly over is a fault.
 func (r *Report) certificates(p *Place) {
 	files, _ := filepath.Glob(filepath.Join(p.PKI(), "*.crt")) // the pattern is valid
+	peers, _ := filepath.Glob(filepath.Join(p.PKI(), "etcd", "*.crt"))
+	files = append(files, peers...)
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
 		if err != nil {
@@ -140,7 +148,8 @@ func (r *Report) certificates(p *Place) {
 			continue
 		}
 		left := time.Until(cert.NotAfter)
-		r.add("certificate "+strings.TrimSuffix(filepath.Base(file), ".crt"), "valid", "until %s", cert.NotAfter.Format(time.DateOnly))
+		name, _ := strings.CutPrefix(file, p.PKI()+"/")
+		r.add("certificate "+strings.TrimSuffix(name, ".crt"), "valid", "until %s", cert.NotAfter.Format(time.DateOnly))
 		if left < cert.NotAfter.Sub(cert.NotBefore)/4 {
 			r.wrong("certificate %s ends in %s and was not renewed", file, left.Round(time.Hour))
 		}
