@@ -52,7 +52,7 @@ func Certificates(p *Place) ([]Certificate, error) {
 // RotateCertificates has the running server make its certificates anew, and the
 // administrator's kubeconfig with them. Connections that are open stay.
 func RotateCertificates(p *Place) error {
-	server, err := hold(p, serverProcess)
+	server, err := hold(p, p.server())
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 
 	"github.com/proa-dev/proa/host"
@@ -60,10 +59,9 @@ func PlanUninstall(p *Place, report func(string)) error {
 }
 
 func (p *Place) putBack(ctx context.Context, scope host.Scope, report func(string)) error {
-	places := append(p.furthers(), p)
-	errs := []error{stopAll(ctx, places, report)}
+	errs := []error{p.stopAll(ctx, report)}
 	// What a node did inside its namespace goes before the namespace.
-	for _, one := range places {
+	for _, one := range append(p.furthers(), p) {
 		journals, err := filepath.Glob(one.nodeJournal("*"))
 		if err != nil {
 			errs = append(errs, err)
@@ -77,12 +75,12 @@ func (p *Place) putBack(ctx context.Context, scope host.Scope, report func(strin
 	return errors.Join(errs...)
 }
 
-// stopAll stops the processes of these places, the agents of each first; servers side by side,
-// since one that is left alone by the others can write nothing any more.
-func stopAll(ctx context.Context, places []*Place, report func(string)) error {
+// stopAll stops the processes, the agents first; servers side by side, since one that is left alone
+// by the others can write nothing any more.
+func (p *Place) stopAll(ctx context.Context, report func(string)) error {
 	var mu sync.Mutex
 	var errs []error
-	stop := func(p *Place, name string) {
+	stop := func(name string) {
 		err := stopProcess(ctx, p, name)
 		mu.Lock()
 		defer mu.Unlock()
@@ -90,24 +88,21 @@ func stopAll(ctx context.Context, places []*Place, report func(string)) error {
 			errs = append(errs, err)
 			return
 		}
-		if number := filepath.Base(p.Roots.Data); p.Roots.Data != places[len(places)-1].Roots.Data {
-			name += " " + number
-		}
 		report("stopped " + name)
 	}
-	var servers sync.WaitGroup
-	for _, p := range places {
-		running := runningProcesses(p)
-		for _, name := range running {
-			if name != serverProcess {
-				stop(p, name)
-			}
+	var servers []string
+	for _, name := range runningProcesses(p) {
+		if p.isServer(name) {
+			servers = append(servers, name)
+			continue
 		}
-		if slices.Contains(running, serverProcess) {
-			servers.Go(func() { stop(p, serverProcess) })
-		}
+		stop(name)
 	}
-	servers.Wait()
+	var together sync.WaitGroup
+	for _, name := range servers {
+		together.Go(func() { stop(name) })
+	}
+	together.Wait()
 	return errors.Join(errs...)
 }
 

@@ -42,13 +42,9 @@ func ListImages(ctx context.Context, p *Place) ([]NodeImage, error) {
 }
 
 func onNodes(ctx context.Context, p *Place, do func(context.Context, *images.Store) ([]string, error)) ([]NodeImage, error) {
-	var sockets []string
-	for _, one := range append(p.furthers(), p) {
-		found, err := filepath.Glob(filepath.Join(one.RunDir(), "*", "containerd.sock"))
-		if err != nil {
-			return nil, err
-		}
-		sockets = append(sockets, found...)
+	sockets, err := filepath.Glob(filepath.Join(p.RunDir(), "*", "containerd.sock"))
+	if err != nil {
+		return nil, err
 	}
 	if len(sockets) == 0 {
 		return nil, errors.New("no node of this cluster runs on this machine; 'proa up' starts it")

@@ -41,7 +41,9 @@ func serversBy(ctx context.Context, client kubernetes.Interface) ([]ServerInfo, 
 	if err := json.Unmarshal(raw, &all); err != nil {
 		return nil, fmt.Errorf("list the servers: %w", err)
 	}
-	slices.SortFunc(all, func(a, b ServerInfo) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.URL, b.URL)) })
+	slices.SortFunc(all, func(a, b ServerInfo) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.URL, b.URL))
+	})
 	return all, nil
 }
 
@@ -84,7 +86,7 @@ func Survives(all []ServerInfo) int {
 // leaveServers takes a server that is removed from this machine out of its cluster, while it runs:
 // of two servers, the other could not without it.
 func leaveServers(ctx context.Context, p *Place, report func(string)) {
-	if runningPid(p, serverProcess) == 0 {
+	if runningPid(p, p.server()) == 0 {
 		if p.joinedOthers() {
 			report("! the server does not run: it stays a member of its cluster. Remove it at another server: proa member ls, proa member rm NAME")
 		}

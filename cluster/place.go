@@ -36,8 +36,10 @@ type Place struct {
 	Index int    `json:"index"` // 0 to maxPlaces-1
 	Nodes int    `json:"nodes"` // on this machine, as last asked for
 	// Servers of Nodes, as last asked for; 0 is 1. The further ones live below this one's folders.
-	Servers int   `json:"servers,omitempty"`
-	Roots   Roots `json:"-"`
+	Servers int `json:"servers,omitempty"`
+	// Number of a further server (2 and up); 0 of the machine's first one.
+	Number int   `json:"number,omitempty"`
+	Roots  Roots `json:"-"`
 }
 
 var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$`)
@@ -113,10 +115,11 @@ func Places(roots Roots) []*Place {
 	return all
 }
 
-// further is the place of the n-th server (2 and up) on the same machine.
+// further is the place of the n-th server (2 and up) on the same machine. What ends with a boot is
+// beside the first one's: names of sockets must be short.
 func (p *Place) further(n int) *Place {
 	dir := filepath.Join(p.Dir(), "servers", strconv.Itoa(n))
-	return &Place{Name: p.Name, Index: p.Index, Roots: Roots{Data: dir, Run: filepath.Join(p.RunDir(), "s"+strconv.Itoa(n)), Config: filepath.Join(dir, "etc")}}
+	return &Place{Name: p.Name, Index: p.Index, Number: n, Roots: Roots{Data: dir, Run: p.Roots.Run, Config: filepath.Join(dir, "etc")}}
 }
 
 // furthers are the places of the further servers that this machine has data of.

@@ -29,6 +29,7 @@ type present struct {
 	client kubernetes.Interface
 	name   string // of the server
 	at     netip.AddrPort
+	mu     sync.Mutex    // one renewal at a time
 	begin  func()        // from now on there are several servers
 	begun  chan struct{} // closed by begin
 }
@@ -68,7 +69,7 @@ func (c *controlPlane) keepPresent(ctx, leaving context.Context) error {
 			again.Reset(wait)
 			continue
 		}
-		if err := p.leave(ctx); err != nil {
+		if err := p.leave(ctx, p.name); err != nil {
 			c.log.Warn("the other servers will notice by themselves that this one has gone", "err", err)
 		}
 		return untilEnd(ctx)
@@ -85,6 +86,8 @@ func untilEnd(ctx context.Context) error {
 func (p *present) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, presenceWrite)
 	defer cancel()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	leases, name := p.client.CoordinationV1().Leases(presence.Namespace), presence.LeaseName(p.name)
 	lease, err := leases.Get(ctx, name, metav1.GetOptions{})
 	missing := apierrors.IsNotFound(err)
@@ -110,13 +113,13 @@ func (p *present) renew(ctx context.Context) error {
 	return nil
 }
 
-// leave deletes the lease.
-func (p *present) leave(ctx context.Context) error {
+// leave deletes a server's lease.
+func (p *present) leave(ctx context.Context, server string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), presenceLeave)
 	defer cancel()
-	err := p.client.CoordinationV1().Leases(presence.Namespace).Delete(ctx, presence.LeaseName(p.name), metav1.DeleteOptions{})
+	err := p.client.CoordinationV1().Leases(presence.Namespace).Delete(ctx, presence.LeaseName(server), metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete the lease of server %s: %w", p.name, err)
+		return fmt.Errorf("delete the lease of server %s: %w", server, err)
 	}
 	return nil
 }

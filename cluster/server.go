@@ -27,7 +27,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 	if err := cfg.completeSelf(); err != nil {
 		return err
 	}
-	release, err := claimProcess(cfg.Place, serverProcess)
+	release, err := claimProcess(cfg.Place, cfg.Place.server())
 	if err != nil {
 		return err
 	}
@@ -201,12 +201,9 @@ func (c *controlPlane) startNode(ctx context.Context, group *Group, n *node, ste
 	}, steps)
 }
 
-// cgroup is that of the server's process; one in a network namespace of its own is beside another.
+// cgroup is that of the server's process.
 func (c *ServerConfig) cgroup() string {
-	if c.Netns != "" {
-		return c.Place.Cgroup() + "/" + serverProcess + "-" + c.NodeConfig.Name
-	}
-	return c.Place.Cgroup() + "/" + serverProcess
+	return c.Place.Cgroup() + "/" + c.Place.server()
 }
 
 // preflight says what about this machine stands in the way.

@@ -341,9 +341,7 @@ func (c *controlPlane) removeServer(ctx context.Context, name string) (int, erro
 			return http.StatusConflict, err
 		}
 	}
-	gone := *c.present
-	gone.name = name
-	if err := gone.leave(ctx); err != nil {
+	if err := c.present.leave(ctx, name); err != nil {
 		c.log.Warn("the endpoints of the API will follow by themselves", "err", err)
 	}
 	return http.StatusOK, nil

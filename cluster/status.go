@@ -54,19 +54,19 @@ func Status(ctx context.Context, p *Place) *Report {
 }
 
 func (r *Report) processes(p *Place) {
-	if pid := runningPid(p, serverProcess); pid != 0 {
-		r.add("server", "running", "pid %d, log %s", pid, p.Log(serverProcess))
+	if pid := runningPid(p, p.server()); pid != 0 {
+		r.add("server", "running", "pid %d, log %s", pid, p.Log(p.server()))
 	} else {
 		r.add("server", "stopped", "")
 		r.wrong("the server does not run; 'proa up' starts it")
 	}
 	for _, f := range p.furthers() {
-		if pid := runningPid(f, serverProcess); pid != 0 {
-			r.add("server "+filepath.Base(f.Roots.Data), "running", "pid %d, log %s", pid, f.Log(serverProcess))
+		if pid := runningPid(f, f.server()); pid != 0 {
+			r.add(f.server(), "running", "pid %d, log %s", pid, f.Log(f.server()))
 		}
 	}
 	for _, name := range runningProcesses(p) {
-		if name != serverProcess {
+		if !p.isServer(name) {
 			r.add("agent "+name, "running", "pid %d, log %s", runningPid(p, name), p.Log(name))
 		}
 	}

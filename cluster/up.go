@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"slices"
@@ -27,6 +28,20 @@ const joinTTL = 10 * time.Minute
 
 // serverProcess is the name of the server among a cluster's processes; an agent's is its node's.
 const serverProcess = "server"
+
+// server is the name of this place's server among the processes: "server", or "server-2" of a
+// further one on the same machine.
+func (p *Place) server() string {
+	if p.Number == 0 {
+		return serverProcess
+	}
+	return serverProcess + "-" + strconv.Itoa(p.Number)
+}
+
+// isServer tells servers from agents.
+func (p *Place) isServer(process string) bool {
+	return process == p.server() || slices.ContainsFunc(p.furthers(), func(f *Place) bool { return f.server() == process })
+}
 
 // UpOptions say how to start a cluster in the background.
 type UpOptions struct {
@@ -60,10 +75,8 @@ func Up(ctx context.Context, roots Roots, name string, cfg ServerConfig, o UpOpt
 		cfg.HTTPSPort = place.APIPort()
 	}
 	result := UpResult{Kubeconfig: place.Kubeconfig()}
-	if runningPid(place, serverProcess) != 0 {
-		result.Already = true
-		result.Server, err = serverOf(place.Kubeconfig())
-		return result, err
+	if runningPid(place, place.server()) != 0 {
+		return upAgain(ctx, place, cfg, o, begun, report)
 	}
 	if cfg.Join == "" || cfg.HTTPSPort != 0 { // else the cluster says which port
 		if err := portFree(cfg.BindAddress, cfg.HTTPSPort); err != nil {
@@ -73,7 +86,7 @@ func Up(ctx context.Context, roots Roots, name string, cfg ServerConfig, o UpOpt
 	if err := o.count(place); err != nil {
 		return result, err
 	}
-	args := append([]string{"server", "--progress-file=" + place.Progress(serverProcess)}, o.ServerArgs...)
+	args := append([]string{"server", "--progress-file=" + place.Progress(place.server())}, o.ServerArgs...)
 	local, err := localNodes(place, o.Nodes, cfg.NodeConfig.IP)
 	if err != nil {
 		return result, err
@@ -88,13 +101,13 @@ func Up(ctx context.Context, roots Roots, name string, cfg ServerConfig, o UpOpt
 		cmd.Env = tokenEnv(cfg.Token)
 		return cmd.Start()
 	}
-	cmd, err := startDetached(place, serverProcess, start, args...)
+	cmd, err := startDetached(place, place.server(), start, args...)
 	if err != nil {
 		return result, fmt.Errorf("start the server: %w", err)
 	}
 	// Servers that have data go on together: one alone could not.
 	back := startFurther(place, local, o, cfg, "", func(f *Place) bool { return f.hasData() })
-	if err := follow(ctx, place, serverProcess, cmd, report); err != nil {
+	if err := follow(ctx, place, place.server(), cmd, report); err != nil {
 		return result, err
 	}
 	if result.Server, err = serverOf(place.Kubeconfig()); err != nil {
@@ -106,6 +119,38 @@ func Up(ctx context.Context, roots Roots, name string, cfg ServerConfig, o UpOpt
 		}
 	}
 	result.After = time.Since(begun)
+	return result, nil
+}
+
+// upAgain starts what is missing beside a server that runs: nodes and further servers that were
+// killed.
+func upAgain(ctx context.Context, place *Place, cfg ServerConfig, o UpOptions, begun time.Time, report func(Step)) (UpResult, error) {
+	result := UpResult{Kubeconfig: place.Kubeconfig(), Already: true}
+	var err error
+	if result.Server, err = serverOf(place.Kubeconfig()); err != nil {
+		return result, err
+	}
+	o.Nodes, o.Servers = max(1, place.Nodes), max(1, place.Servers)
+	if len(runningProcesses(place)) >= o.Nodes {
+		return result, nil
+	}
+	at, err := url.Parse(result.Server)
+	if err != nil {
+		return result, err
+	}
+	if cfg.HTTPSPort, err = strconv.Atoi(at.Port()); err != nil {
+		return result, fmt.Errorf("read the server's address: %w", err)
+	}
+	local, err := localNodes(place, o.Nodes, netip.Addr{}) // it is there: nothing is made that is not noted already
+	if err != nil {
+		return result, err
+	}
+	cfg.NodeConfig.IP = local.HostAddress()
+	back := startFurther(place, local, o, cfg, "", func(f *Place) bool { return f.hasData() })
+	if err := startLocalNodes(ctx, place, local, cfg, o, back, begun, report); err != nil {
+		return result, err
+	}
+	result.Already, result.After = false, time.Since(begun)
 	return result, nil
 }
 
@@ -191,7 +236,7 @@ func startLocalNodes(ctx context.Context, p *Place, local *nodes.Network, cfg Se
 		if s.err != nil {
 			return fmt.Errorf("start server %s: %w", s.name, s.err)
 		}
-		wait("server "+s.name, s.place, serverProcess, s.cmd)
+		wait("server "+s.name, s.place, s.place.server(), s.cmd)
 	}
 	token, err := CreateToken(ctx, p, joinTTL, false)
 	if err != nil {
@@ -236,7 +281,7 @@ func startFurther(p *Place, local *nodes.Network, o UpOptions, cfg ServerConfig,
 	var all []startedServer
 	for n := 2; n <= o.Servers && local != nil; n++ {
 		s := startedServer{name: fmt.Sprintf("%s-%d", first, n), place: p.further(n), err: err}
-		if !meant(s.place) || runningPid(s.place, serverProcess) != 0 {
+		if !meant(s.place) || runningPid(s.place, s.place.server()) != 0 {
 			continue
 		}
 		if s.err == nil {
@@ -255,7 +300,7 @@ func (s *startedServer) start(p *Place, local *nodes.Network, n int, o UpOptions
 	if err := f.save(); err != nil {
 		return nil, err
 	}
-	args := []string{"server", "--progress-file=" + f.Progress(serverProcess)}
+	args := []string{"server", "--progress-file=" + f.Progress(f.server())}
 	for _, a := range o.ServerArgs {
 		flag, _, _ := strings.Cut(strings.TrimPrefix(a, "--"), "=")
 		if !slices.Contains(firstOnly, flag) {
@@ -266,7 +311,7 @@ func (s *startedServer) start(p *Place, local *nodes.Network, n int, o UpOptions
 		"--data-root="+f.Roots.Data, "--run-root="+f.Roots.Run, "--config-root="+f.Roots.Config,
 		"--server=https://"+net.JoinHostPort(local.HostAddress().String(), strconv.Itoa(cfg.HTTPSPort)),
 		"--node-name="+s.name, "--node-ip="+node.Address.String(), "--kubelet-port=10250")
-	return startDetached(f, serverProcess, func(cmd *exec.Cmd) error {
+	return startDetached(f, f.server(), func(cmd *exec.Cmd) error {
 		cmd.Env = tokenEnv(token)
 		return node.Start(cmd)
 	}, args...)
