@@ -47,10 +47,9 @@ type endpoints struct {
 	log   *slog.Logger
 	first string // host:port, from --server
 
-	mu      sync.Mutex
-	current string
-	others  []string
-	open    map[net.Conn]struct{}
+	mu    sync.Mutex
+	known []string // in the order in which they are tried; the first is the one in use
+	open  map[net.Conn]struct{}
 }
 
 // newEndpoints begins with what a former start knew.
@@ -59,11 +58,11 @@ func newEndpoints(server, path string, log *slog.Logger) (*endpoints, error) {
 	if err != nil || u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("--server %s: must be https://HOST:PORT", server)
 	}
-	e := &endpoints{path: path, log: log, first: u.Host, current: u.Host, open: map[net.Conn]struct{}{}}
+	e := &endpoints{path: path, log: log, first: u.Host, open: map[net.Conn]struct{}{}}
 	if u.Port() == "" {
 		e.first = net.JoinHostPort(u.Hostname(), "443")
-		e.current = e.first
 	}
+	e.known = []string{e.first}
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return e, nil
@@ -71,9 +70,15 @@ func newEndpoints(server, path string, log *slog.Logger) (*endpoints, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the servers known: %w", err)
 	}
-	if err := json.Unmarshal(raw, &e.others); err != nil || len(e.others) > maxServers {
+	var others []string
+	if err := json.Unmarshal(raw, &others); err != nil || len(others) > maxServers {
 		log.Warn("the list of servers is damaged; it will be written anew", "file", path)
-		e.others = nil
+		return e, nil
+	}
+	for _, s := range others {
+		if s != e.first {
+			e.known = append(e.known, s)
+		}
 	}
 	return e, nil
 }
@@ -82,13 +87,7 @@ func newEndpoints(server, path string, log *slog.Logger) (*endpoints, error) {
 func (e *endpoints) order() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	all := append([]string{e.current, e.first}, e.others...)
-	seen := map[string]bool{}
-	return slices.DeleteFunc(all, func(s string) bool {
-		was := seen[s]
-		seen[s] = true
-		return was
-	})
+	return slices.Clone(e.known)
 }
 
 // dial connects to a server that answers, whatever address is asked for.
@@ -97,12 +96,7 @@ func (e *endpoints) dial(ctx context.Context, network, _ string) (net.Conn, erro
 	for _, server := range e.order() {
 		conn, err := dialServer(ctx, network, server)
 		if err == nil {
-			e.mu.Lock()
-			if e.current != server {
-				e.log.Info("another server is used", "server", server, "instead of", e.current)
-				e.current = server
-			}
-			e.mu.Unlock()
+			e.prefer(server)
 			return e.track(conn), nil
 		}
 		if ctx.Err() != nil {
@@ -111,6 +105,16 @@ func (e *endpoints) dial(ctx context.Context, network, _ string) (net.Conn, erro
 		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
+}
+
+// prefer has a server tried first from now on.
+func (e *endpoints) prefer(server string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if i := slices.Index(e.known, server); i > 0 {
+		e.log.Info("another server is used", "server", server, "instead of", e.known[0])
+		e.known = slices.Insert(slices.Delete(e.known, i, i+1), 0, server)
+	}
 }
 
 func dialServer(ctx context.Context, network, server string) (net.Conn, error) {
@@ -154,14 +158,13 @@ func (e *endpoints) track(conn net.Conn) net.Conn {
 // leave ends all connections and goes to the next server: the present one answers, but cannot
 // do its work. It is left alone while there is no other.
 func (e *endpoints) leave() {
-	all := e.order()
-	if len(all) < 2 {
+	e.mu.Lock()
+	if len(e.known) < 2 {
+		e.mu.Unlock()
 		return
 	}
-	e.mu.Lock()
-	e.log.Warn("the server answers with errors; the next one is tried", "server", e.current, "next", all[1])
-	e.others = append(slices.DeleteFunc(e.others, func(s string) bool { return s == e.current || s == all[1] }), e.current)
-	e.current = all[1]
+	e.log.Warn("the server answers with errors; the next one is tried", "server", e.known[0], "next", e.known[1])
+	e.known = append(e.known[1:], e.known[0])
 	open := make([]net.Conn, 0, len(e.open))
 	for c := range e.open {
 		open = append(open, c)
@@ -208,15 +211,23 @@ func serversOf(s *discoveryv1.EndpointSlice) []string {
 	return out
 }
 
-// set replaces the servers known beside the first. An empty list is not believed.
+// set takes over which servers there are; the one given by --server stays among them. An empty list
+// is not believed.
 func (e *endpoints) set(servers []string) error {
+	if len(servers) == 0 {
+		return nil
+	}
 	e.mu.Lock()
-	same := len(servers) == 0 || len(servers) == len(e.others) && !slices.ContainsFunc(servers, func(s string) bool { return !slices.Contains(e.others, s) })
-	if !same {
-		e.others = servers
+	before := len(e.known)
+	e.known = slices.DeleteFunc(e.known, func(s string) bool { return s != e.first && !slices.Contains(servers, s) })
+	changed := len(e.known) != before
+	for _, s := range servers {
+		if !slices.Contains(e.known, s) {
+			e.known, changed = append(e.known, s), true
+		}
 	}
 	e.mu.Unlock()
-	if same {
+	if !changed {
 		return nil
 	}
 	raw, err := json.Marshal(servers)
