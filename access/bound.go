@@ -69,7 +69,7 @@ func (t *Tokens) alive(kind schema.GroupResource, what, namespace string, want *
 	if namespace != "" {
 		name = namespace + "/" + name
 	}
-	obj, ok := t.reader.Get(kind, namespace, want.Name)
+	obj, ok := api.Sure(t.reader, kind, namespace, want.Name)
 	if !ok {
 		return fmt.Errorf("%w: %s %s has been deleted", ErrToken, what, name)
 	}

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -133,6 +134,9 @@ func (r *request) createObject(ctx context.Context, obj api.Object, o writeOptio
 		one := obj.DeepCopyObject().(api.Object)
 		item, made, err := r.createOnce(ctx, one, o, finish)
 		if generated && isExists(err) && try < maxGenerateTries {
+			continue
+		}
+		if errors.Is(err, store.ErrClaimed) && try < maxGenerateTries { // by way of another server
 			continue
 		}
 		if generated && isExists(err) {

@@ -261,7 +261,8 @@ func (c *controlPlane) allocators(env *api.Env) error {
 	if err != nil {
 		return err
 	}
-	addresses.Follow(allocate.FromObjects(env.Reader))
+	objects := allocate.FromObjects(env.Reader, c.store.Shared)
+	addresses.Follow(objects)
 	first, last, err := portRange(c.cfg.NodePorts)
 	if err != nil {
 		return err
@@ -270,6 +271,7 @@ func (c *controlPlane) allocators(env *api.Env) error {
 	if err != nil {
 		return err
 	}
+	ports.Follow(objects)
 	var services []*corev1.Service
 	for _, obj := range env.Reader.List(corev1.Resource("services"), "") {
 		if s, ok := obj.(*corev1.Service); ok {

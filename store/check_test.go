@@ -57,12 +57,17 @@ type checked struct {
 
 func openChecked(t *testing.T, dir string) *checked {
 	t.Helper()
+	return openCheckedWith(t, Config{Dir: dir, Events: checkEvents})
+}
+
+func openCheckedWith(t *testing.T, cfg Config) *checked {
+	t.Helper()
 	kind := api.Define(api.Resource[*corev1.ConfigMap]{
 		Version: "v1", Kind: "ConfigMap", Plural: "configmaps", Namespaced: true,
 		Fields:  map[string]func(*corev1.ConfigMap) string{"color": func(m *corev1.ConfigMap) string { return m.Labels["color"] }},
 		Indexes: []string{"color"},
 	})
-	s := openAt(t, dir, Config{Events: checkEvents})
+	s := openAt(t, cfg.Dir, cfg)
 	return &checked{serve(t, s, kind), s}
 }
 

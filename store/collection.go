@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -38,6 +37,7 @@ type Collection struct {
 	recalled int64      // the load whose past is in the history
 	history  history
 	topics   topics
+	owners   map[string]string // paths by claim; nil until needed, see claims.go
 
 	tornMu sync.Mutex
 	torn   map[string]int64 // reported paths and their revisions
@@ -153,6 +153,7 @@ func (c *Collection) reset(items []*Item, revision int64) {
 	c.mu.Lock()
 	c.loaded = revision
 	c.history = history{limit: c.s.cfg.Events, floor: revision}
+	c.owners = nil
 	c.version.Store(&version{tree: grow(items), revision: revision})
 	c.mu.Unlock()
 	c.endWatchers(ErrCompacted)
@@ -236,6 +237,9 @@ func (c *Collection) applyLocked(revision int64, changes []change) {
 			tree, old = tree.without(ch.path)
 		} else {
 			tree, old = tree.with(ch.item)
+		}
+		if c.owners != nil {
+			c.reclaim(old, ch.item)
 		}
 		if e := happened(revision, ch.item, old); e != nil {
 			events = append(events, e)
@@ -324,15 +328,8 @@ func (s *Store) reach(ctx context.Context, minimum int64) error {
 
 // newest is a revision that everything acknowledged before the call is part of.
 func (s *Store) newest(ctx context.Context) (int64, error) {
-	for tries := 0; ; tries++ {
-		revision, err := s.link.newest(ctx)
-		if err == nil {
-			return revision, nil
-		}
-		if !errors.Is(err, rpctypes.ErrLeaderChanged) || tries == 10 || ctx.Err() != nil {
-			return 0, failed("read the revision of", root, err)
-		}
-	}
+	revision, err := s.link.newest(ctx)
+	return revision, failed("read the revision of", root, err)
 }
 
 // Get gives an object that is at least as new as minimum.

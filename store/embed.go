@@ -6,6 +6,8 @@ import (
 	"expvar"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/url"
 	"runtime"
 	"sync"
@@ -42,6 +44,7 @@ type member struct {
 	broken  atomic.Pointer[error] // why etcd gave up (a full or failing disk), or was made to
 	failed  chan struct{}
 	closing chan struct{}
+	peers   *http.Server   // answers the others; nil when alone
 	watched sync.WaitGroup // what looks at a member that is not alone
 }
 
@@ -57,11 +60,17 @@ func startMember(ctx context.Context, cfg Config, log *slog.Logger) (*member, er
 	if err != nil {
 		return nil, fmt.Errorf("start etcd in %s: %w", cfg.Dir, err)
 	}
-	m, err := start(ctx, cfg, how, log)
-	if errors.Is(err, errSeveral) && cfg.Peers != nil { // its log knew more than its database
-		m, err = start(ctx, cfg, several, log)
+	if how != several {
+		m, err := start(ctx, cfg, how, nil, log)
+		if !errors.Is(err, errSeveral) || cfg.Peers == nil {
+			return m, err
+		} // its log knew more than its database
 	}
-	return m, err
+	l, err := cfg.Peers.listen()
+	if err != nil {
+		return nil, fmt.Errorf("start etcd in %s: %w", cfg.Dir, err)
+	}
+	return start(ctx, cfg, several, l, log)
 }
 
 // mode is how an etcd is started.
@@ -73,8 +82,9 @@ const (
 	anew                // without the others that it had
 )
 
-func start(ctx context.Context, whole Config, how mode, log *slog.Logger) (*member, error) {
-	m := &member{alone: how != several, failed: make(chan struct{}), closing: make(chan struct{})}
+// start does so; l is where one of several hears the others, and is closed with it.
+func start(ctx context.Context, whole Config, how mode, l net.Listener, log *slog.Logger) (m *member, err error) {
+	m = &member{alone: how != several, failed: make(chan struct{}), closing: make(chan struct{})}
 	cfg, err := m.config(whole, log)
 	if err != nil {
 		return nil, err
@@ -84,10 +94,16 @@ func start(ctx context.Context, whole Config, how mode, log *slog.Logger) (*memb
 	begun := sync.OnceFunc(starting.Unlock)
 	defer begun()
 	if m.etcd, err = embed.StartEtcd(cfg); err != nil {
+		if l != nil {
+			err = errors.Join(err, l.Close())
+		}
 		return nil, fmt.Errorf("start etcd in %s: %w", whole.Dir, err)
 	}
+	if l != nil {
+		m.serve(l, log)
+	}
 	if err := m.elect(ctx, begun); err != nil {
-		m.etcd.Close()
+		m.close()
 		return nil, fmt.Errorf("start etcd in %s: %w", whole.Dir, err)
 	}
 	m.client = v3client.New(m.etcd.Server)
@@ -222,9 +238,14 @@ func (m *member) applied() int64 { return m.etcd.Server.KV().Rev() }
 // close ends the member; a leader hands the leadership over first.
 func (m *member) close() {
 	close(m.closing)
-	m.client.Close()
+	if m.client != nil {
+		m.client.Close()
+	}
 	if m.err() == nil || m.gone() != nil {
 		m.etcd.Close()
+	}
+	if m.peers != nil {
+		m.peers.Close()
 	}
 	m.watched.Wait()
 }
@@ -250,8 +271,10 @@ func (b *bridge) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.Checke
 
 // quiet is what etcd warns of in every process that embeds it.
 var quiet = map[string]bool{
-	"Running http and grpc server on single port. This is not recommended for production.": true,
-	"simple token is not cryptographically signed":                                         true,
+	"Running http and grpc server on single port. This is not recommended for production.":                                  true,
+	"rejecting member add request; local member has not been connected to majority peers, reconfigure breaks active quorum": true, // it is tried again
+	"rejecting member remove request; local member has not been connected to all peers, reconfigure breaks active quorum":   true,
+	"simple token is not cryptographically signed":                                                                          true,
 }
 
 func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {

@@ -19,6 +19,7 @@ var (
 	ErrTooLarge  = errors.New("etcdserver: request is too large")
 	ErrFull      = errors.New("the disk of the store is full")
 	ErrRemoved   = errors.New("this server was removed from the cluster: its data must be deleted before it can join again")
+	ErrClaimed   = errors.New("another object has what must be unique")
 	ErrName      = errors.New("namespace or name cannot be part of a key")
 )
 

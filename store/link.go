@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -40,18 +42,37 @@ func (l *link) usable() error {
 func (l *link) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	return l.getLocked(ctx, key, opts...)
+}
+
+// tries is how often a read is tried while the members elect others.
+const tries = 10
+
+func (l *link) getLocked(ctx context.Context, key string, opts ...clientv3.OpOption) (answer *clientv3.GetResponse, err error) {
 	if err := l.usable(); err != nil {
 		return nil, err
 	}
-	return l.client.Get(ctx, key, opts...)
+	for range tries {
+		if answer, err = l.client.Get(ctx, key, opts...); !errors.Is(err, rpctypes.ErrLeaderChanged) {
+			break
+		}
+	}
+	return answer, err
 }
 
-// commit does all of what if the condition holds.
-func (l *link) commit(ctx context.Context, condition []clientv3.Cmp, what ...clientv3.Op) (*clientv3.TxnResponse, error) {
+// errReplaced says that the etcd which a decision relied on was replaced.
+var errReplaced = errors.New("etcd was replaced")
+
+// commit does all of what if the condition holds. by is the etcd for which the condition was
+// made, nil if it does not matter; errReplaced.
+func (l *link) commit(ctx context.Context, by *member, condition []clientv3.Cmp, what ...clientv3.Op) (*clientv3.TxnResponse, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if err := l.usable(); err != nil {
 		return nil, err
+	}
+	if by != nil && by != l.member {
+		return nil, errReplaced
 	}
 	return l.client.Txn(ctx).If(condition...).Then(what...).Commit()
 }
@@ -95,10 +116,7 @@ func (l *link) newest(ctx context.Context) (int64, error) {
 	if l.member != nil && l.member.alone {
 		return l.member.applied(), nil
 	}
-	if err := l.usable(); err != nil {
-		return 0, err
-	}
-	answer, err := l.client.Get(ctx, root, clientv3.WithCountOnly())
+	answer, err := l.getLocked(ctx, root, clientv3.WithCountOnly())
 	if err != nil {
 		return 0, err
 	}

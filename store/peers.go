@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,7 +20,9 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/etcdhttp"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
 )
@@ -40,7 +44,7 @@ type Peers struct {
 	// members alone. Cert and Key are read anew with each connection, CA when etcd starts.
 	Cert, Key, CA string
 
-	Join  map[string]string // name -> URL of all members, this one included, as AddMember of another one answered; used only while Dir holds no data. nil: the first one
+	Join  map[string]string // name -> URL of all members, this one included, as AddMember of another one answered; used only while Dir holds no data, to be given until Open has succeeded once. nil: the first one
 	Reset bool              // begin a cluster of this member alone with the data that is there: the others are lost for good. Without effect when it is alone
 }
 
@@ -78,21 +82,53 @@ func (p *Peers) configure(cfg *embed.Config, several bool) error {
 		slices.Sort(all)
 		cfg.InitialCluster, cfg.ClusterState = strings.Join(all, ","), embed.ClusterStateFlagExisting
 	}
-	cfg.ListenPeerUrls = []url.URL{{Scheme: u.Scheme, Host: p.listen(u)}}
-	// The authority vouches for the other side; its address may be another one than it is known by.
-	cfg.PeerTLSInfo = transport.TLSInfo{CertFile: p.Cert, KeyFile: p.Key, TrustedCAFile: p.CA, ClientCertAuth: true, SkipClientSANVerify: true}
-	cfg.TlsMinVersion = "TLS1.3"
+	cfg.PeerTLSInfo = p.tls()
 	cfg.TickMs, cfg.ElectionMs = peersTickMs, peersElectionMs
 	cfg.SnapshotCatchUpEntries = peersCatchUp
 	return nil
 }
 
-// listen is the address of the URL, or any one where that is a name.
-func (p *Peers) listen(u *url.URL) string {
-	if net.ParseIP(u.Hostname()) == nil {
-		return net.JoinHostPort("0.0.0.0", u.Port())
+// tls is for both directions. The authority vouches for the other side; its address may be
+// another one than it is known by.
+func (p *Peers) tls() transport.TLSInfo {
+	return transport.TLSInfo{
+		CertFile: p.Cert, KeyFile: p.Key, TrustedCAFile: p.CA,
+		ClientCertAuth: true, SkipClientSANVerify: true, MinVersion: tls.VersionTLS13,
 	}
-	return u.Host
+}
+
+// listen opens the port at the address of the URL, or at all where that is a name.
+func (p *Peers) listen() (net.Listener, error) {
+	u, err := url.Parse(p.URL)
+	if err != nil {
+		return nil, err
+	}
+	at := u.Host
+	if net.ParseIP(u.Hostname()) == nil {
+		at = net.JoinHostPort("", u.Port())
+	}
+	info := p.tls()
+	l, err := transport.NewListenerWithOpts(at, u.Scheme, transport.WithTLSInfo(&info), transport.WithTimeout(rafthttp.ConnReadTimeout, rafthttp.ConnWriteTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("open the port for other servers: %w", err)
+	}
+	return l, nil
+}
+
+// slowest is how long a member may take to send a request, which may be a whole database.
+const slowest = 5 * time.Minute
+
+// serve answers the other members until the server is closed.
+func (m *member) serve(l net.Listener, log *slog.Logger) {
+	m.peers = &http.Server{
+		Handler: etcdhttp.NewPeerHandler(m.etcd.GetLogger(), m.etcd.Server), ReadTimeout: slowest,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // who comes without a certificate
+	}
+	m.watched.Go(func() {
+		if err := m.peers.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			log.Error("serve other members", "error", err)
+		}
+	})
 }
 
 // prepare makes the folder, and tells from what is in it whether there are other members.

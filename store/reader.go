@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -46,6 +48,16 @@ func (r reader) List(resource schema.GroupResource, namespace string) []api.Obje
 		return true
 	})
 	return out
+}
+
+// Refresh waits until what other servers acknowledged is in the cache (api.Sure).
+func (r reader) Refresh() bool {
+	if !r.s.Shared() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return r.s.reach(ctx, Latest) == nil
 }
 
 // Revision is that of the kind's last change.

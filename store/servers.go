@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,7 +70,7 @@ func members(list []*etcdserverpb.Member) (out []Member) {
 // have not been connected for the five seconds that etcd asks for.
 const (
 	changeWithin = 15 * time.Second
-	changeAgain  = 250 * time.Millisecond
+	changeAgain  = 500 * time.Millisecond
 )
 
 // AddMember makes room for another server, as a learner until it has started and caught up.
@@ -204,7 +202,8 @@ func (s *Store) becomeSeveral(ctx context.Context) error {
 	case !m.alone:
 		return nil
 	}
-	if err := s.cfg.Peers.free(ctx); err != nil {
+	l, err := s.cfg.Peers.listen() // before anything is stopped for it
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restartWithin)
@@ -213,32 +212,19 @@ func (s *Store) becomeSeveral(ctx context.Context) error {
 	defer s.link.mu.Unlock()
 	begun := time.Now()
 	m.close()
-	next, err := start(ctx, s.cfg, several, s.log)
+	next, err := start(ctx, s.cfg, several, l, s.log)
 	if err == nil {
 		s.useLocked(next)
 		s.log.Info("etcd can be joined by others", "at", s.cfg.Peers.URL, "took", time.Since(begun))
 		return nil
 	}
-	next, back := start(ctx, s.cfg, alone, s.log)
+	next, back := start(ctx, s.cfg, alone, nil, s.log)
 	if back != nil {
 		m.fail(fmt.Errorf("%w: etcd could not be started again: %w", ErrClosed, errors.Join(err, back)))
 		return m.err()
 	}
 	s.useLocked(next)
 	return err
-}
-
-// free tells whether the port can be opened, before anything is stopped for it.
-func (p *Peers) free(ctx context.Context) error {
-	u, err := url.Parse(p.URL)
-	if err != nil {
-		return err
-	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.listen(u))
-	if err != nil {
-		return fmt.Errorf("open the port for other servers: %w", err)
-	}
-	return l.Close()
 }
 
 // use makes a member the one that is asked.
@@ -262,6 +248,9 @@ func (s *Store) alone() bool {
 	m := s.link.etcd()
 	return m != nil && m.alone
 }
+
+// Shared tells whether other servers may write too.
+func (s *Store) Shared() bool { return !s.alone() }
 
 // Elects tells whether the servers have one leader among them, which Leading is about:
 // with an etcd outside they do not.

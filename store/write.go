@@ -90,15 +90,9 @@ func (c *Collection) put(ctx context.Context, action, path string, at int64, val
 	if err != nil {
 		return nil, false, err
 	}
-	begun := time.Now()
-	answer, err := c.commit(ctx, key, at, inEtcd)
-	c.observe(action, begun, err)
-	if err != nil {
-		return nil, false, c.failedWrite(action, key, err)
-	}
-	revision := answer.Header.Revision
-	if !answer.Succeeded {
-		return nil, false, c.s.wait(ctx, revision)
+	revision, ok, err := c.commitClaims(ctx, action, path, at, inEtcd, obj)
+	if err != nil || !ok {
+		return nil, false, err
 	}
 	obj.GetObjectKind().SetGroupVersionKind(c.codec.gvk(obj))
 	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
@@ -110,19 +104,61 @@ func (c *Collection) put(ctx context.Context, action, path string, at int64, val
 	return item, true, err
 }
 
+// commitClaims commits once nothing that the object claims is another one's; of a write that
+// came too late (ok is false) the cache has the reason when it returns.
+func (c *Collection) commitClaims(ctx context.Context, action, path string, at int64, value []byte, obj api.Object) (revision int64, ok bool, err error) {
+	key := c.folder + path
+	for {
+		var by *member
+		if c.kind.Claims != nil {
+			by = c.s.link.etcd()
+		}
+		guard, err := c.claim(path, obj)
+		if err != nil {
+			return 0, false, err
+		}
+		begun := time.Now()
+		answer, err := c.commit(ctx, by, key, at, value, guard)
+		if errors.Is(err, errReplaced) { // by one that has to be asked for claims
+			continue
+		}
+		c.observe(action, begun, err)
+		if err != nil {
+			return 0, false, c.failedWrite(action, key, err)
+		}
+		revision = answer.Header.Revision
+		if answer.Succeeded {
+			return revision, true, nil
+		}
+		if err := c.s.wait(ctx, revision); err != nil {
+			return 0, false, err
+		}
+		present := int64(0)
+		if cur := c.version.Load().tree.get(path); cur != nil {
+			present = cur.Revision
+		}
+		if guard == nil || present != at {
+			return 0, false, nil
+		} // somebody claimed something: the claims are looked at again
+	}
+}
+
 // commit is the transaction of put, under a lease if the kind's objects end.
-func (c *Collection) commit(ctx context.Context, key string, at int64, value []byte) (*clientv3.TxnResponse, error) {
+func (c *Collection) commit(ctx context.Context, by *member, key string, at int64, value []byte, guard *guard) (*clientv3.TxnResponse, error) {
 	same := clientv3.Compare(clientv3.ModRevision(key), "=", at)
 	ttl := c.kind.TTL
+	if guard != nil {
+		return c.s.link.commit(ctx, by, []clientv3.Cmp{same, guard.condition()}, clientv3.OpPut(key, string(value)), clientv3.OpPut(guard.key, ""))
+	}
 	if ttl <= 0 {
-		return c.s.link.commit(ctx, []clientv3.Cmp{same}, clientv3.OpPut(key, string(value)))
+		return c.s.link.commit(ctx, by, []clientv3.Cmp{same}, clientv3.OpPut(key, string(value)))
 	}
 	for again := false; ; again = true {
 		id, err := c.s.leases.lease(ctx, &c.s.link, ttl)
 		if err != nil {
 			return nil, err
 		}
-		answer, err := c.s.link.commit(ctx, []clientv3.Cmp{same}, clientv3.OpPut(key, string(value), clientv3.WithLease(id)))
+		answer, err := c.s.link.commit(ctx, by, []clientv3.Cmp{same}, clientv3.OpPut(key, string(value), clientv3.WithLease(id)))
 		if again || !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return answer, err
 		}
@@ -163,7 +199,7 @@ func (c *Collection) tryDelete(ctx context.Context, path string, cur *Item, chec
 	}
 	key := c.folder + path
 	begun := time.Now()
-	answer, err := c.s.link.commit(ctx, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", cur.Revision)}, clientv3.OpDelete(key))
+	answer, err := c.s.link.commit(ctx, nil, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", cur.Revision)}, clientv3.OpDelete(key))
 	c.observe("delete", begun, err)
 	if err != nil {
 		return nil, false, c.failedWrite("delete", key, err)

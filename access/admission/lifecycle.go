@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/proa-dev/proa/apis/api"
 )
 
 // immortal namespaces cannot be deleted.
@@ -27,7 +29,7 @@ func (n *namespaceLifecycle) Mutate(_ context.Context, a *Attributes) error {
 	if !a.Kind.Namespaced || a.Namespace == "" || a.Operation == Delete || a.Kind.Virtual != nil {
 		return nil
 	}
-	obj, ok := n.env.Reader.Get(namespaces, "", a.Namespace)
+	obj, ok := api.Sure(n.env.Reader, namespaces, "", a.Namespace)
 	if !ok {
 		return apierrors.NewNotFound(namespaces, a.Namespace)
 	}

@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"github.com/proa-dev/proa/access"
+
+	"github.com/proa-dev/proa/apis/api"
 )
 
 // What Kubernetes calls the token volume of a pod, and where it is seen.
@@ -49,7 +51,7 @@ func (s *serviceAccount) Mutate(_ context.Context, a *Attributes) error {
 
 func (s *serviceAccount) account(a *Attributes, pod *corev1.Pod) (*corev1.ServiceAccount, error) {
 	name := pod.Spec.ServiceAccountName
-	obj, ok := s.env.Reader.Get(serviceAccounts, a.Namespace, name)
+	obj, ok := api.Sure(s.env.Reader, serviceAccounts, a.Namespace, name)
 	account, typed := obj.(*corev1.ServiceAccount)
 	if !ok || !typed {
 		return nil, forbidden(a, fmt.Errorf("error looking up service account %s/%s: serviceaccount %q not found", a.Namespace, name, name))

@@ -85,6 +85,9 @@ type Resource[T Object] struct {
 	// env before obj is stored, and writes it into obj; undo gives it back when the write
 	// fails. old is the zero T on create.
 	Reserve func(ctx context.Context, env *Env, obj, old T) (undo func(), err error)
+	// Claims are what no two objects of the kind may have ("port/TCP/30080"). The store sees to it where several
+	// servers write; one that is alone relies on Reserve.
+	Claims func(obj T) []string
 	// Released is called once after an object is gone for good, to give back what Reserve took.
 	Released func(env *Env, old T)
 	// BeforeDelete decides on graceful deletion. Nil deletes at once, after finalizers.

@@ -36,6 +36,26 @@ type Reader interface {
 	Revision(resource schema.GroupResource) int64
 }
 
+// fresher is a Reader of one server of several.
+type fresher interface {
+	// Refresh waits, a few seconds at most, until it shows what was acknowledged before by
+	// any server; false when nothing can have changed by that.
+	Refresh() bool
+}
+
+// Sure finds an object as Get does; one that is not there may have been made by way of another server
+// just now, so that is asked for before it is said to be missing. For what people create one after another.
+func Sure(r Reader, resource schema.GroupResource, namespace, name string) (Object, bool) {
+	obj, ok := r.Get(resource, namespace, name)
+	if ok {
+		return obj, ok
+	}
+	if f, several := r.(fresher); several && f.Refresh() {
+		return r.Get(resource, namespace, name)
+	}
+	return obj, ok
+}
+
 // Writer changes objects on behalf of the server (bindings, evictions). Admission and
 // authorization are not asked again; defaults and validation are not run.
 type Writer interface {

@@ -20,7 +20,7 @@ import (
 
 // Kind is a Resource with its type erased: what the machinery works with. Every
 // function is set (a default that does nothing where the Resource left it out), but for
-// those documented as optional in Resource that decide by being nil: Reserve, Released,
+// those documented as optional in Resource that decide by being nil: Reserve, Claims, Released,
 // BeforeDelete, Scale, Stored.
 type Kind struct {
 	schema.GroupVersionKind
@@ -54,6 +54,7 @@ type Kind struct {
 	ValidateName   func(name string, prefix bool) []string
 	Warnings       func(obj, old Object) []string // old is nil on create
 	Reserve        func(ctx context.Context, env *Env, obj, old Object) (undo func(), err error)
+	Claims         func(Object) []string
 	Released       func(env *Env, old Object)
 	BeforeDelete   func(obj Object, options *metav1.DeleteOptions) bool
 
@@ -198,6 +199,9 @@ func Define[T Object](r Resource[T]) *Kind {
 		k.Reserve = func(ctx context.Context, env *Env, o, old Object) (func(), error) {
 			return r.Reserve(ctx, env, o.(T), orZero[T](old))
 		}
+	}
+	if r.Claims != nil {
+		k.Claims = func(o Object) []string { return r.Claims(o.(T)) }
 	}
 	if r.Released != nil {
 		k.Released = func(env *Env, old Object) { r.Released(env, old.(T)) }

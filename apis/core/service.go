@@ -31,6 +31,7 @@ var Services = api.Define(api.Resource[*corev1.Service]{
 	ValidateStatus:      validateServiceStatus,
 	Warnings:            serviceWarnings,
 	Reserve:             reserveService,
+	Claims:              claimsOfService,
 	Released:            releaseService,
 	Connects:            []api.Connect{proxyConnect("ServiceProxyOptions", newServiceProxyOptions)},
 	Fields: map[string]func(*corev1.Service) string{

@@ -225,6 +225,21 @@ func (r *reservation) healthPort(s, old *corev1.Service) error {
 	return nil
 }
 
+// claimsOfService are its cluster addresses and node ports.
+func claimsOfService(s *corev1.Service) []string {
+	var list []string
+	for _, addr := range heldAddresses(s) {
+		list = append(list, "address/"+addr.String())
+	}
+	for _, p := range heldPorts(s) {
+		list = append(list, fmt.Sprintf("port/%s/%d", p.protocol, p.port))
+	}
+	if n := s.Spec.HealthCheckNodePort; n != 0 {
+		list = append(list, fmt.Sprintf("port/%s/%d", corev1.ProtocolTCP, n))
+	}
+	return list
+}
+
 func releaseService(env *api.Env, s *corev1.Service) {
 	for _, addr := range heldAddresses(s) {
 		env.Services.Free(addr)

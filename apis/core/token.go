@@ -39,7 +39,7 @@ func issueToken(_ context.Context, env *api.Env, call api.Call, object runtime.O
 	if errs := validateTokenRequest(req); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(schema.GroupKind{Group: "authentication.k8s.io", Kind: "TokenRequest"}, "", errs)
 	}
-	account, ok := env.Reader.Get(accountResource, call.Namespace, call.Name)
+	account, ok := api.Sure(env.Reader, accountResource, call.Namespace, call.Name)
 	if !ok {
 		return nil, apierrors.NewNotFound(accountResource, call.Name)
 	}
@@ -124,7 +124,7 @@ func bindTokenToPod(env *api.Env, call api.Call, ref *authenticationv1.BoundObje
 }
 
 func boundObject(env *api.Env, kind schema.GroupResource, namespace string, ref *authenticationv1.BoundObjectReference) (api.Object, error) {
-	object, ok := env.Reader.Get(kind, namespace, ref.Name)
+	object, ok := api.Sure(env.Reader, kind, namespace, ref.Name)
 	if !ok {
 		return nil, apierrors.NewNotFound(kind, ref.Name)
 	}

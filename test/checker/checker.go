@@ -85,6 +85,7 @@ type Target interface {
 type Config struct {
 	Target                     Target
 	Etcd                       *clientv3.Client
+	EtcdNow                    func() *clientv3.Client                         // instead of Etcd, where that changes
 	Prefix                     string                                          // of the objects' keys in etcd, with a slash at its end
 	Decode                     func(value []byte) (Object, error)              // of what etcd keeps, but for its revision
 	Head                       func() int64                                    // a revision that everything acknowledged is part of
@@ -114,6 +115,14 @@ var (
 	namespaces = []string{"a", "b"}
 	colors     = []string{"red", "green", "blue"}
 )
+
+// etcd is what the truth is asked of.
+func (cfg *Config) etcd() *clientv3.Client {
+	if cfg.EtcdNow != nil {
+		return cfg.EtcdNow()
+	}
+	return cfg.Etcd
+}
 
 // run is one Run.
 type run struct {

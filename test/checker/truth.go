@@ -41,7 +41,7 @@ func (t *truth) follow(ctx context.Context) <-chan struct{} {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil && t.failed() == nil { // again when etcd was restarted
-			events := t.cfg.Etcd.Watch(clientv3.WithRequireLeader(ctx), t.cfg.Prefix, clientv3.WithPrefix(), clientv3.WithRev(t.seen()+1))
+			events := t.cfg.etcd().Watch(clientv3.WithRequireLeader(ctx), t.cfg.Prefix, clientv3.WithPrefix(), clientv3.WithRev(t.seen()+1))
 			for answer := range events {
 				t.take(ctx, answer)
 			}
@@ -125,7 +125,7 @@ func (t *truth) reach(ctx context.Context, revision int64, within time.Duration)
 		case time.Now().After(end):
 			return fmt.Errorf("etcd's log ends at %d, before %d", to, revision)
 		}
-		_ = t.cfg.Etcd.RequestProgress(clientv3.WithRequireLeader(ctx)) // asked again above
+		_ = t.cfg.etcd().RequestProgress(clientv3.WithRequireLeader(ctx)) // asked again above
 	}
 }
 

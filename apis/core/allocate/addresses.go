@@ -4,7 +4,9 @@
 // The one idea: the lowest part of each range is left to those who ask for a certain value
 // (KEP-3070, KEP-3668); a free choice is random in the rest, and falls back to the low part
 // only when the rest is used up. State is in memory, filled from the stored services when
-// the server starts; the API server's write path is the only user.
+// the server starts, and anew whenever they changed where other servers hand out too: it
+// is a good guess then, and the store refuses what another server was first to give. The
+// API server's write path is the only user.
 package allocate
 
 import (
@@ -15,6 +17,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/proa-dev/proa/apis/api"
 )
@@ -36,10 +40,16 @@ type Addresses struct {
 
 	mu    sync.Mutex
 	taken map[netip.Addr]bool
+	seen  int64 // the revision of the services, if others write them too
 }
 
 // Cluster says what objects of the cluster add to the ranges that the server was started with.
 type Cluster interface {
+	// Shared tells whether other servers may change services.
+	Shared() bool
+	// Services gives all that are stored, nil if none was changed since a revision; theirs is
+	// given for the next call.
+	Services(since int64) ([]*corev1.Service, int64)
 	// Ranges are those that services may have addresses of beside the server's own.
 	Ranges() []netip.Prefix
 	// Reserved addresses belong to something that is no service.
@@ -66,6 +76,24 @@ func NewAddresses(prefixes ...netip.Prefix) (*Addresses, error) {
 // Follow adds what the cluster's objects say; for use before the first address is taken.
 func (a *Addresses) Follow(c Cluster) { a.cluster = c }
 
+// catchUp knows what other servers gave.
+func (a *Addresses) catchUp() {
+	if a.cluster == nil || !a.cluster.Shared() {
+		return
+	}
+	services, now := a.cluster.Services(a.seen)
+	if now == a.seen {
+		return
+	}
+	a.seen = now
+	clear(a.taken)
+	for _, s := range services {
+		for _, addr := range addressesOf(s) {
+			a.taken[addr] = true
+		}
+	}
+}
+
 // all are the server's own ranges, then those of the cluster's objects.
 func (a *Addresses) all() []netip.Prefix {
 	if a.cluster == nil {
@@ -90,6 +118,7 @@ func (a *Addresses) Take(addr netip.Addr) error {
 	addr = addr.Unmap()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.catchUp()
 	if !a.usable(addr) {
 		return errForeign
 	}
@@ -109,12 +138,14 @@ func (a *Addresses) Free(addr netip.Addr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.taken, addr.Unmap())
+	a.seen = -1 // another server may have been first
 }
 
 // Next reserves any free address of the family, 4 or 6.
 func (a *Addresses) Next(family int) (netip.Addr, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.catchUp()
 	err := fmt.Errorf("no range of IPv%d is configured", family)
 	for _, p := range a.all() {
 		if p.Addr().Is4() != (family == 4) {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -12,6 +13,7 @@ import (
 )
 
 var (
+	serviceResource = corev1.Resource("services")
 	rangeResource   = schema.GroupResource{Group: networkingv1.GroupName, Resource: "servicecidrs"}
 	addressResource = schema.GroupResource{Group: networkingv1.GroupName, Resource: "ipaddresses"}
 )
@@ -19,9 +21,10 @@ var (
 // managedByServices is the label's value on objects that stand for the address of a service.
 const managedByServices = "ipallocator.k8s.io"
 
-// Objects is the Cluster of ServiceCIDRs and IPAddresses.
+// Objects is the Cluster of ServiceCIDRs, IPAddresses and Services.
 type Objects struct {
 	reader api.Reader
+	shared func() bool
 
 	mu       sync.Mutex
 	revision int64
@@ -30,8 +33,28 @@ type Objects struct {
 
 var _ Cluster = (*Objects)(nil)
 
-// FromObjects reads what is stored.
-func FromObjects(reader api.Reader) *Objects { return &Objects{reader: reader, revision: -1} }
+// FromObjects reads what is stored; shared tells whether other servers may change services.
+func FromObjects(reader api.Reader, shared func() bool) *Objects {
+	return &Objects{reader: reader, shared: shared, revision: -1}
+}
+
+// Shared tells whether other servers may change services.
+func (o *Objects) Shared() bool { return o.shared() }
+
+// Services gives all, unless none was changed since a revision.
+func (o *Objects) Services(since int64) ([]*corev1.Service, int64) {
+	now := o.reader.Revision(serviceResource) // first: what is listed may be newer
+	if now == since {
+		return nil, now
+	}
+	var list []*corev1.Service
+	for _, obj := range o.reader.List(serviceResource, "") {
+		if s, ok := obj.(*corev1.Service); ok {
+			list = append(list, s)
+		}
+	}
+	return list, now
+}
 
 // Ranges are those of ServiceCIDRs that are ready, and not about to go.
 func (o *Objects) Ranges() []netip.Prefix {

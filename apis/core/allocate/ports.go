@@ -11,8 +11,11 @@ import (
 type Ports struct {
 	first, last int32
 
+	cluster Cluster
+
 	mu    sync.Mutex
 	taken map[portKey]bool
+	seen  int64 // as in Addresses
 }
 
 type portKey struct {
@@ -33,6 +36,27 @@ func NewPorts(first, last int32) (*Ports, error) {
 // Range gives the first and last port.
 func (p *Ports) Range() (first, last int32) { return p.first, p.last }
 
+// Follow says who else hands out ports; for use before the first one is taken.
+func (p *Ports) Follow(c Cluster) { p.cluster = c }
+
+// catchUp knows what other servers gave.
+func (p *Ports) catchUp() {
+	if p.cluster == nil || !p.cluster.Shared() {
+		return
+	}
+	services, now := p.cluster.Services(p.seen)
+	if now == p.seen {
+		return
+	}
+	p.seen = now
+	clear(p.taken)
+	for _, s := range services {
+		for _, key := range portsOf(s) {
+			p.taken[key] = true
+		}
+	}
+}
+
 // Take reserves one port for a protocol.
 func (p *Ports) Take(port int32, protocol string) error {
 	if port < p.first || port > p.last {
@@ -40,6 +64,7 @@ func (p *Ports) Take(port int32, protocol string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.catchUp()
 	if p.taken[portKey{port, protocol}] {
 		return ErrPortTaken
 	}
@@ -51,6 +76,7 @@ func (p *Ports) Take(port int32, protocol string) error {
 func (p *Ports) Next(protocol string) (int32, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.catchUp()
 	size := uint64(p.last-p.first) + 1
 	low := min(max(16, size/32), 128)
 	if size <= 16 {
@@ -70,4 +96,5 @@ func (p *Ports) Free(port int32, protocol string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.taken, portKey{port, protocol})
+	p.seen = -1 // another server may have been first
 }

@@ -17,22 +17,43 @@ func Seed(services []*corev1.Service, addresses *Addresses, ports *Ports) []erro
 		}
 	}
 	for _, s := range services {
-		if s.Spec.Type == corev1.ServiceTypeExternalName {
-			continue
+		for _, addr := range addressesOf(s) {
+			note(addresses.Take(addr))
 		}
-		for _, text := range s.Spec.ClusterIPs {
-			if addr, err := netip.ParseAddr(text); err == nil {
-				note(addresses.Take(addr))
-			}
-		}
-		for _, p := range s.Spec.Ports {
-			if p.NodePort != 0 {
-				note(ports.Take(p.NodePort, string(p.Protocol)))
-			}
-		}
-		if n := s.Spec.HealthCheckNodePort; n != 0 {
-			note(ports.Take(n, string(corev1.ProtocolTCP)))
+		for _, key := range portsOf(s) {
+			note(ports.Take(key.port, key.protocol))
 		}
 	}
 	return errs
+}
+
+// addressesOf are the cluster addresses that a stored service has.
+func addressesOf(s *corev1.Service) []netip.Addr {
+	var list []netip.Addr
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		return nil
+	}
+	for _, text := range s.Spec.ClusterIPs {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			list = append(list, addr.Unmap())
+		}
+	}
+	return list
+}
+
+// portsOf are its node ports.
+func portsOf(s *corev1.Service) []portKey {
+	var list []portKey
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		return nil
+	}
+	for _, p := range s.Spec.Ports {
+		if p.NodePort != 0 {
+			list = append(list, portKey{p.NodePort, string(p.Protocol)})
+		}
+	}
+	if n := s.Spec.HealthCheckNodePort; n != 0 {
+		list = append(list, portKey{n, string(corev1.ProtocolTCP)})
+	}
+	return list
 }
