@@ -173,43 +173,48 @@ func adminClientAt(p *Place, server string) (kubernetes.Interface, error) {
 	return kubernetes.NewForConfig(cfg)
 }
 
-// servers shows them, and what may be lost.
-func (r *Report) servers(ctx context.Context, client kubernetes.Interface) {
+// servers shows them, and what may be lost. It says whether there is a majority.
+func (r *Report) servers(ctx context.Context, client kubernetes.Interface) bool {
 	all, err := serversBy(ctx, client)
 	if err != nil {
 		r.wrong("the servers cannot be asked: %v", err)
-		return
+		return true
 	}
 	if len(all) < 2 {
-		return
+		return true
 	}
 	for _, s := range all {
-		name, state, detail := s.Name, "reachable", s.URL
-		if name == "" {
-			name = "(not started)"
-		}
-		if s.API != "" {
-			detail = "API " + s.API + ", etcd " + s.URL
-		}
-		switch {
-		case s.Leader:
-			state = "leader"
-		case s.Learner:
-			state = "joining"
-		}
-		if !s.Reachable {
-			state = "lost"
-			r.wrong("server %s cannot be reached at %s; if it is gone for good: proa member rm %s", name, s.URL, name)
-		}
-		r.add("member "+name, state, "%s", detail)
+		r.member(s)
 	}
-	switch n := Survives(all); {
+	n := Survives(all)
+	switch {
 	case n > 0:
 		r.add("availability", "ok", "the cluster survives the loss of %d of its %d servers", n, len(all))
 	case n == 0:
 		r.add("availability", "none", "the cluster stands still when one of its %d servers is lost", len(all))
 	default:
 		r.add("availability", "lost", "there is no majority of the servers: nothing can be written")
-		r.wrong("there is no majority of the servers; bring one back, or go on with one alone: proa up --reset-members")
+		r.wrong("there is no majority of the servers; bring one back, or go on with this one alone: proa down, proa up --reset-members")
 	}
+	return n >= 0
+}
+
+func (r *Report) member(s ServerInfo) {
+	name, state, detail := s.Name, "reachable", s.URL
+	if name == "" {
+		name = "(not started)"
+	}
+	if s.API != "" {
+		detail = "API " + s.API + ", etcd " + s.URL
+	}
+	switch {
+	case !s.Reachable:
+		state = "lost"
+		r.wrong("server %s cannot be reached at %s; if it is gone for good: proa member rm %s", name, s.URL, name)
+	case s.Leader:
+		state = "leader"
+	case s.Learner:
+		state = "joining"
+	}
+	r.add("member "+name, state, "%s", detail)
 }

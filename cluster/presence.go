@@ -136,8 +136,29 @@ func (c *controlPlane) announce(ctx context.Context, client kubernetes.Interface
 		several = len(members) > 1
 	}
 	if !several {
+		if err := c.present.alone(ctx); err != nil {
+			return err
+		}
 		return publishAPI(ctx, client, c.cfg)
 	}
 	c.present.begin()
+	return nil
+}
+
+// alone deletes the leases that are left of a time with other servers, this one's own among them.
+func (p *present) alone(ctx context.Context) error {
+	leases := p.client.CoordinationV1().Leases(presence.Namespace)
+	all, err := leases.List(ctx, metav1.ListOptions{LabelSelector: presence.Label + "=" + presence.Value})
+	if err != nil {
+		return fmt.Errorf("list the leases of servers: %w", err)
+	}
+	for i := range all.Items {
+		if _, ours := presence.AddressOf(&all.Items[i]); !ours {
+			continue
+		}
+		if err := leases.Delete(ctx, all.Items[i].Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("delete the lease of a server that is gone: %w", err)
+		}
+	}
 	return nil
 }

@@ -349,7 +349,9 @@ func (c *controlPlane) removeServer(ctx context.Context, name string) (int, erro
 
 // servers are the members of etcd with what their leases tell; of an etcd outside, the leases alone.
 func (c *controlPlane) servers(ctx context.Context) ([]ServerInfo, error) {
-	leases, err := c.present.client.CoordinationV1().Leases(presence.Namespace).List(ctx, metav1.ListOptions{LabelSelector: presence.Label + "=" + presence.Value})
+	leases, err := c.present.client.CoordinationV1().Leases(presence.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: presence.Label + "=" + presence.Value, ResourceVersion: "0", // as far as it is known here: there may be no majority to ask
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -42,15 +42,22 @@ func Status(ctx context.Context, p *Place) *Report {
 	if err != nil {
 		r.wrong("the API cannot be asked: %v", err)
 	} else {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		r.api(ctx, client)
-		r.servers(ctx, client)
-		r.encryption(ctx, client)
+		r.cluster(ctx, client)
 	}
 	r.certificates(p)
 	r.store(p)
 	return r
+}
+
+// cluster asks the API; without a majority of servers it would not answer.
+func (r *Report) cluster(ctx context.Context, client kubernetes.Interface) {
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	defer cancel()
+	if !r.servers(ctx, client) {
+		return
+	}
+	r.api(ctx, client)
+	r.encryption(ctx, client)
 }
 
 func (r *Report) processes(p *Place) {
