@@ -218,7 +218,7 @@ func (c *controlPlane) assemble() error {
 		Paths: map[string]http.Handler{
 			"/.well-known/openid-configuration": oidc, "/openid/v1/jwks": oidc,
 			"/debug/pprof/": profiling(),
-			encryptionPath:  http.HandlerFunc(c.serveEncryption), rotatePath: http.HandlerFunc(c.serveEncryption),
+			encryptionPath:  http.HandlerFunc(c.serveEncryption), rotatePath: http.HandlerFunc(c.serveEncryption), keysPath: http.HandlerFunc(c.serveEncryption),
 			joinPath: http.HandlerFunc(c.serveJoin), serversPath + "/": http.HandlerFunc(c.serveServers),
 		},
 		Open: map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},

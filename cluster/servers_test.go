@@ -134,6 +134,21 @@ func TestAttackJoinAsServer(t *testing.T) {
 			}
 		}
 	}
+	// Nor does anybody but a server change the keys that seal objects.
+	for _, certificate := range []string{"", "node", "admin", "posing", "proxy"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.address()+keysPath, strings.NewReader("kind: EncryptionConfiguration"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := i.clients[certificate].Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusForbidden && answer.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%q gives the server keys: %d", certificate, answer.StatusCode)
+		}
+	}
 	// An impersonating request may come with any role; nothing in this process answers it either.
 	local, err := c.client.Discovery().RESTClient().Post().AbsPath(joinPath).DoRaw(t.Context())
 	if err == nil {

@@ -37,6 +37,7 @@ func TestServers(t *testing.T) {
 	contains(t, "member ls", s.proa("member", "ls"), "survives the loss of 1", "leader")
 
 	h.killLeader()
+	h.rotateSecrets()
 	h.rollingRestart()
 	contains(t, "member ls", s.proa("member", "ls"), "survives the loss of 1")
 }
@@ -151,6 +152,29 @@ func (h *servers) killLeader() {
 	eventually(t, 20*time.Second, "default/kubernetes leads to three servers", func() bool { return h.published(client) == 3 })
 	t.Logf("server %d killed: written after %s, pods ready after %s, out of default/kubernetes after %s", dead+1,
 		wrote.Round(time.Millisecond), scaled.Round(time.Millisecond), out.Round(time.Millisecond))
+}
+
+// rotateSecrets changes the key at one server; the others read and write on.
+func (h *servers) rotateSecrets() {
+	t := h.t
+	t.Helper()
+	h.kubectl("create", "secret", "generic", "before", "--from-literal=a=b")
+	h.proa("secrets", "rotate")
+	for i, client := range h.clients {
+		name := "after-" + strconv.Itoa(i)
+		_, err := client.CoreV1().Secrets("default").Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, StringData: map[string]string{"a": "b"}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Errorf("server %d: %v", i+1, err)
+		}
+		for j, other := range h.clients {
+			for _, name := range []string{"before", name} {
+				secret, err := other.CoreV1().Secrets("default").Get(t.Context(), name, metav1.GetOptions{})
+				if err != nil || string(secret.Data["a"]) != "b" {
+					t.Errorf("server %d reads %s after the key was changed: %v", j+1, name, err)
+				}
+			}
+		}
+	}
 }
 
 // rollingRestart ends and starts one server after the other under a writer.
