@@ -28,6 +28,18 @@ func splitBootstrap(token string) (id, secret string, ok bool) {
 	return id, secret, ok
 }
 
+// Bootstrap tells whose bootstrap token (id.secret) this is. ErrToken.
+func (t *Tokens) Bootstrap(token string) (*api.User, error) {
+	id, secret, ok := splitBootstrap(token)
+	if !ok {
+		return nil, ErrToken
+	}
+	return t.bootstrap(id, secret)
+}
+
+// BearerToken is the token in an Authorization header; empty: there is none.
+func BearerToken(header string) string { return bearerToken(header) }
+
 // bootstrap accepts a token kept in a Secret of kube-system, until it expires or is deleted.
 func (t *Tokens) bootstrap(id, secret string) (*api.User, error) {
 	obj, ok := t.reader.Get(secrets, metav1.NamespaceSystem, bootstrapName+id)

@@ -23,6 +23,8 @@ const (
 
 	// DefaultNodesGroup holds machines that join by the tokens proa and kubeadm make.
 	DefaultNodesGroup = "system:bootstrappers:kubeadm:default-node-token"
+	// ServersGroup holds machines that join as further servers: they get the cluster's keys.
+	ServersGroup = "system:bootstrappers:proa:servers"
 )
 
 // ServiceAccountUser is the user name of a service account.

@@ -24,6 +24,9 @@ func adminClient(p *Place) (kubernetes.Interface, error) {
 	return kubernetes.NewForConfig(cfg)
 }
 
+// ServerAddress is where the API of a cluster answers, as the administrator's kubeconfig has it.
+func ServerAddress(p *Place) (string, error) { return serverOf(p.Kubeconfig()) }
+
 // serverOf reads the API's address from a kubeconfig.
 func serverOf(kubeconfig string) (string, error) {
 	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
@@ -34,8 +37,9 @@ func serverOf(kubeconfig string) (string, error) {
 }
 
 // CreateToken makes a join token that is valid for ttl (a bootstrap token, as kubeadm's,
-// with the fingerprint of the CA).
-func CreateToken(ctx context.Context, p *Place, ttl time.Duration) (string, error) {
+// with the fingerprint of the CA), for nodes or, if server, for servers: those are given all
+// keys of the cluster.
+func CreateToken(ctx context.Context, p *Place, ttl time.Duration, server bool) (string, error) {
 	client, err := adminClient(p)
 	if err != nil {
 		return "", err
@@ -48,6 +52,10 @@ func CreateToken(ctx context.Context, p *Place, ttl time.Duration) (string, erro
 	if err != nil {
 		return "", err
 	}
+	group, what := access.DefaultNodesGroup, "nodes"
+	if server {
+		group, what = access.ServersGroup, "servers"
+	}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: "bootstrap-token-" + token.ID, Namespace: metav1.NamespaceSystem},
 		Type:       corev1.SecretTypeBootstrapToken,
@@ -55,7 +63,8 @@ func CreateToken(ctx context.Context, p *Place, ttl time.Duration) (string, erro
 			"token-id": token.ID, "token-secret": token.Secret,
 			"expiration":                     time.Now().Add(ttl).UTC().Format(time.RFC3339),
 			"usage-bootstrap-authentication": "true",
-			"auth-extra-groups":              access.DefaultNodesGroup,
+			"auth-extra-groups":              group,
+			"description":                    "made by proa token create, for " + what,
 		},
 	}
 	if _, err := client.CoreV1().Secrets(secret.Namespace).Create(ctx, secret, metav1.CreateOptions{}); err != nil {

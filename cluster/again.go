@@ -48,8 +48,8 @@ func bootstrapped() map[schema.GroupResource][]string {
 		corev1.Resource("configmaps"):                                {"kube-public/" + factsName, "kube-system/" + aggregate.TrustName},
 		resource(discoveryv1.SchemeGroupVersion, "endpointslices"):   api,
 		resource(networkingv1.SchemeGroupVersion, "servicecidrs"):    {"kubernetes"},
-		resource(rbacv1.SchemeGroupVersion, "clusterroles"):          {nodeRole, metricsRole},
-		resource(rbacv1.SchemeGroupVersion, "clusterrolebindings"):   {nodeRole},
+		resource(rbacv1.SchemeGroupVersion, "clusterroles"):          {nodeRole, joinRole, metricsRole},
+		resource(rbacv1.SchemeGroupVersion, "clusterrolebindings"):   {nodeRole, joinRole},
 		resource(schedulingv1.SchemeGroupVersion, "priorityclasses"): classes,
 	}
 }

@@ -92,9 +92,13 @@ func RunAgent(ctx context.Context, cfg AgentConfig, log *slog.Logger, steps *Pro
 			return err
 		}
 	}
+	shared := informers.New(client, nil)
+	if err := creds.servers.follow(shared); err != nil {
+		return err
+	}
 	own := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "pods", "", fields.OneTermEqualSelector("spec.nodeName", cfg.Node.Name))
 	err = n.start(ctx, group, nodeClients{
-		client: client, informers: informers.New(client, nil), pods: informers.PodsIn(informers.Unshared(own, &corev1.Pod{})),
+		client: client, informers: shared, pods: informers.PodsIn(informers.Unshared(own, &corev1.Pod{})),
 		serving: &tls.Config{GetCertificate: creds.serving.GetCertificate, MinVersion: tls.VersionTLS12}, trust: creds.trust,
 		certificate: creds.client.GetClientCertificate,
 	}, steps)
@@ -126,16 +130,20 @@ func (r inNetns) Record(c host.Change) error {
 
 // config is a client's configuration with the node's certificate, whatever it is at the
 // time of each request.
+//
+// They go to whichever server answers, the one they went to before first. A request that fails
+// with its connection is tried again by client-go, as always.
 func (c *credentials) config(server string) *rest.Config {
 	certificate := c.client.GetClientCertificate
 	transport := turnover.New(certificate, func() *http.Transport {
 		return utilnet.SetTransportDefaults(&http.Transport{
-			TLSClientConfig:     &tls.Config{RootCAs: c.trust, GetClientCertificate: certificate, MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout: 10 * time.Second, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
+			DialContext:         c.servers.dial,
+			TLSClientConfig:     &tls.Config{RootCAs: c.trust, GetClientCertificate: certificate, ServerName: apiName, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout: 5 * time.Second, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
 		})
 	})
 	return &rest.Config{
-		Host: server, Transport: transport, QPS: 200, Burst: 400, UserAgent: "proa-agent/" + ProaVersion,
+		Host: server, Transport: &failover{RoundTripper: transport, leave: c.servers.leave, now: time.Now}, QPS: 200, Burst: 400, UserAgent: "proa-agent/" + ProaVersion,
 		WarningHandlerWithContext: rest.NoWarnings{},
 		ContentConfig: rest.ContentConfig{
 			ContentType: "application/vnd.kubernetes.protobuf", AcceptContentTypes: "application/vnd.kubernetes.protobuf,application/json",

@@ -113,6 +113,9 @@ func publishFacts(ctx context.Context, client kubernetes.Interface, cfg *ServerC
 		}},
 		Rules: []rbacv1.PolicyRule{{Verbs: []string{"get", "list", "watch"}, APIGroups: []string{"metrics.k8s.io"}, Resources: []string{"pods", "nodes"}}},
 	}
+	joins, whoJoins := joinRules()
+	_, joinErr := client.RbacV1().ClusterRoles().Create(ctx, joins, metav1.CreateOptions{})
+	_, whoErr := client.RbacV1().ClusterRoleBindings().Create(ctx, whoJoins, metav1.CreateOptions{})
 	_, roleErr := client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(roleErr) { // maybe of a version whose nodes read less
 		roleErr = updateRole(ctx, client, role)
@@ -120,7 +123,7 @@ func publishFacts(ctx context.Context, client kubernetes.Interface, cfg *ServerC
 	_, readErr := client.RbacV1().ClusterRoles().Create(ctx, readers, metav1.CreateOptions{})
 	_, bindErr := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{})
 	_, mapErr := client.CoreV1().ConfigMaps(known.Namespace).Create(ctx, known, metav1.CreateOptions{})
-	return errors.Join(made(roleErr), made(readErr), made(bindErr), made(mapErr))
+	return errors.Join(made(joinErr), made(whoErr), made(roleErr), made(readErr), made(bindErr), made(mapErr))
 }
 
 func updateRole(ctx context.Context, client kubernetes.Interface, want *rbacv1.ClusterRole) error {

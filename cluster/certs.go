@@ -30,7 +30,7 @@ type Certificate struct {
 // What is kept in memory only (webhooks' clients, the nodes' own) is not among them.
 func Certificates(p *Place) ([]Certificate, error) {
 	var out []Certificate
-	for _, pattern := range []string{"pki/*.crt", "nodes/*/*.crt", "nodes/*/*/*.crt"} {
+	for _, pattern := range []string{"pki/*.crt", "pki/*/*.crt", "nodes/*/*.crt", "nodes/*/*/*.crt"} {
 		paths, err := filepath.Glob(filepath.Join(p.Dir(), pattern))
 		if err != nil {
 			return nil, fmt.Errorf("look for certificates: %w", err)
@@ -52,7 +52,7 @@ func Certificates(p *Place) ([]Certificate, error) {
 // RotateCertificates has the running server make its certificates anew, and the
 // administrator's kubeconfig with them. Connections that are open stay.
 func RotateCertificates(p *Place) error {
-	server, err := hold(p, serverProcess)
+	server, err := hold(p, p.server())
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (c *controlPlane) followClock(ctx context.Context) error {
 	warn()
 	return clockstep.Follow(ctx, func() {
 		warn()
-		for _, r := range []*pki.Renewing{c.serving, c.toNodes, c.toBackends, c.admin, c.kubelet.Load()} {
+		for _, r := range []*pki.Renewing{c.serving, c.toNodes, c.toBackends, c.admin, c.kubelet.Load(), c.toPeers.Load()} {
 			if r != nil {
 				r.Look()
 			}
@@ -124,8 +124,10 @@ func (c *controlPlane) rotate(ctx context.Context) error {
 			return nil
 		case <-told:
 		}
-		for _, r := range []*pki.Renewing{c.serving, c.toNodes, c.toBackends, c.admin} {
-			r.Renew()
+		for _, r := range []*pki.Renewing{c.serving, c.toNodes, c.toBackends, c.admin, c.toPeers.Load()} {
+			if r != nil {
+				r.Renew()
+			}
 		}
 	}
 }

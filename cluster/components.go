@@ -41,7 +41,7 @@ const (
 )
 
 // startComponents starts the scheduler and the controllers, on informers that share the
-// store's own objects.
+// store's own objects. It makes all of them anew: a server may lead more than once.
 func (c *controlPlane) startComponents(ctx context.Context, group *Group) error {
 	ending := context.WithoutCancel(ctx)
 	manager := c.local("system:kube-controller-manager", "system:masters")
@@ -62,10 +62,10 @@ func (c *controlPlane) startComponents(ctx context.Context, group *Group) error 
 		return err
 	}
 	factory := source.NewFactory(c.store, client)
-	sent := newEvents(ending, client)
+	sent, schedulerSent := newEvents(ending, client), newEvents(ending, schedulerClient)
 	sched, err := scheduler.New(scheduler.Config{
 		Client: schedulerClient, Informers: factory, Metrics: c.scheduling, Log: c.log.With("part", "scheduler"),
-		Recorder: newEvents(ending, schedulerClient).recorder(scheduler.Name, ""),
+		Recorder: schedulerSent.recorder(scheduler.Name, ""),
 	})
 	if err != nil {
 		return err
@@ -86,6 +86,7 @@ func (c *controlPlane) startComponents(ctx context.Context, group *Group) error 
 			<-ctx.Done()
 			factory.Shutdown()
 			sent.broadcaster.Shutdown()
+			schedulerSent.broadcaster.Shutdown()
 			return nil
 		}},
 		{Name: schedulerPart, Run: sched.Run},

@@ -21,6 +21,11 @@ type ServerConfig struct {
 	BindAddress      netip.Addr // of the API; 0.0.0.0 by default
 	AdvertiseAddress netip.Addr // under which others reach it; by default the node's address
 	HTTPSPort        int
+	PeerPort         int      // at which the etcd of further servers meets this one's; opened when there are any
+	Join             string   // https://host:port of a server whose cluster this one joins; empty: none
+	Token            string   // for Join; needed until it has joined
+	ResetMembers     bool     // go on alone: the other servers are lost for good
+	Netns            string   // path of the network namespace that it was started in; empty: the machine's own
 	TLSNames         []string // further names and addresses in the API's certificate
 	ClusterCIDR      netip.Prefix
 	ServiceCIDR      netip.Prefix
@@ -70,9 +75,32 @@ type AgentConfig struct {
 	Netns string
 }
 
+// completeSelf fills in what was left out of what this server is, whatever its cluster is.
+func (c *ServerConfig) completeSelf() error {
+	if !c.Node {
+		c.NodeConfig.IP = c.AdvertiseAddress
+	}
+	if err := c.NodeConfig.complete(c.Place); err != nil {
+		return err
+	}
+	if !c.AdvertiseAddress.IsValid() {
+		c.AdvertiseAddress = c.NodeConfig.IP
+	}
+	if c.PeerPort == 0 {
+		c.PeerPort = c.Place.PeerPort()
+	}
+	if c.PeerPort < 1 || c.PeerPort > 65535 {
+		return fmt.Errorf("--peer-port %d: must be between 1 and 65535", c.PeerPort)
+	}
+	return nil
+}
+
 // complete fills in what was left out and says what cannot be.
 func (c *ServerConfig) complete() error {
 	p := c.Place
+	if err := c.completeSelf(); err != nil {
+		return err
+	}
 	if c.HTTPSPort == 0 {
 		c.HTTPSPort = p.APIPort()
 	}
@@ -103,21 +131,6 @@ func (c *ServerConfig) complete() error {
 		return fmt.Errorf("--service-cidr %s is too small: at least a /28 is needed", c.ServiceCIDR)
 	case c.HTTPSPort < 1 || c.HTTPSPort > 65535:
 		return fmt.Errorf("--https-port %d: must be between 1 and 65535", c.HTTPSPort)
-	}
-	if c.Node {
-		if err := c.NodeConfig.complete(p); err != nil {
-			return err
-		}
-		if !c.AdvertiseAddress.IsValid() {
-			c.AdvertiseAddress = c.NodeConfig.IP
-		}
-	}
-	if !c.AdvertiseAddress.IsValid() {
-		ip, err := defaultRouteAddress()
-		if err != nil {
-			return fmt.Errorf("%w; give --advertise-address", err)
-		}
-		c.AdvertiseAddress = ip
 	}
 	return nil
 }

@@ -74,27 +74,42 @@ type controlPlane struct {
 	storage    *metrics.Storage
 	queues     *loop.Queues
 	scheduling *scheduler.Metrics
-	services   prometheus.Collector // their addresses and ports
-	started    chan struct{}        // closed when what every cluster has is there
-	running    atomic.Pointer[Group]
+	services   prometheus.Collector  // their addresses and ports
+	started    chan struct{}         // closed when what every cluster has is there
+	running    atomic.Pointer[Group] // the scheduler and the controllers; nil: they do not run here
+	follows    atomic.Bool           // they run at another server
 	toBackends *pki.Renewing
+	present    *present                     // this server's lease
+	peers      peersReady                   // the certificate of connections between servers
+	toPeers    atomic.Pointer[pki.Renewing] // that certificate; nil: there are no other servers
+	peersStart chan *pki.Renewing           // it, when the first other server joins
 	admin      *pki.Renewing                // in the administrator's kubeconfig
 	kubelet    atomic.Pointer[pki.Renewing] // of the node in this process; nil: there is none
 }
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
 func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (_ *controlPlane, err error) {
-	c := &controlPlane{cfg: cfg, log: log, storage: metrics.NewStorage(), queues: loop.NewQueues(), scheduling: scheduler.NewMetrics()}
+	c := &controlPlane{cfg: cfg, log: log, storage: metrics.NewStorage(), queues: loop.NewQueues(), scheduling: scheduler.NewMetrics(), peersStart: make(chan *pki.Renewing, 1)}
 	defer func() {
 		if err != nil && c.store != nil {
 			err = errors.Join(err, c.store.Close())
 		}
 	}()
 	var group errgroup.Group
-	group.Go(func() (err error) {
+	openKeys := func() (err error) {
 		c.pki, err = pki.Open(pki.Config{Dir: cfg.Place.PKI(), Life: cfg.CertificateLife, Built: built()})
 		return err
-	})
+	}
+	if cfg.hasPeers() { // the store needs a certificate for them
+		if err := openKeys(); err != nil {
+			return c, err
+		}
+		if err := c.startPeers(); err != nil {
+			return c, err
+		}
+	} else {
+		group.Go(openKeys)
+	}
 	group.Go(func() (err error) {
 		if c.keys, err = sealingKeys(cfg); err != nil {
 			return err
@@ -113,9 +128,16 @@ func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (
 
 // openStore starts etcd and loads all kinds side by side.
 func openStore(ctx context.Context, cfg *ServerConfig, keys *seal.Keys, observer store.Observer, log *slog.Logger) (*store.Store, error) {
-	sc := store.Config{Dir: cfg.Place.Dir() + "/etcd", Seal: keys, Observer: observer, Log: log.With("part", "store")}
+	sc := store.Config{Dir: cfg.Place.etcdDir(), Seal: keys, Observer: observer, Log: log.With("part", "store")}
 	if len(cfg.EtcdServers) > 0 {
 		sc.Dir, sc.Endpoints = "", cfg.EtcdServers
+	} else {
+		join, err := cfg.joinedBefore()
+		if err != nil {
+			return nil, err
+		}
+		sc.Peers = &store.Peers{Name: cfg.NodeConfig.Name, URL: cfg.peerURL(), Join: join, Reset: cfg.ResetMembers}
+		sc.Peers.Cert, sc.Peers.Key, sc.Peers.CA = pki.PeerFiles(cfg.Place.PKI())
 	}
 	s, err := store.Open(ctx, sc)
 	if err != nil {
@@ -201,7 +223,8 @@ func (c *controlPlane) assemble() error {
 		Paths: map[string]http.Handler{
 			"/.well-known/openid-configuration": oidc, "/openid/v1/jwks": oidc,
 			"/debug/pprof/": profiling(),
-			encryptionPath:  http.HandlerFunc(c.serveEncryption), rotatePath: http.HandlerFunc(c.serveEncryption),
+			encryptionPath:  http.HandlerFunc(c.serveEncryption), rotatePath: http.HandlerFunc(c.serveEncryption), keysPath: http.HandlerFunc(c.serveEncryption),
+			joinPath: http.HandlerFunc(c.serveJoin), serversPath + "/": http.HandlerFunc(c.serveServers),
 		},
 		Open: map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
 		Metrics: []prometheus.Collector{
@@ -314,7 +337,7 @@ func (c *controlPlane) listen() (net.Listener, error) {
 
 // serve answers on the listener until ctx ends, then lets requests finish for a moment.
 func (c *controlPlane) serve(ctx context.Context, l net.Listener) error {
-	srv, err := front(c.sessions.Handler(c.server.Handler()), c.serving.GetCertificate, c.log)
+	srv, err := front(c.sessions.Handler(keepBearer(c.server.Handler())), c.serving.GetCertificate, c.log)
 	if err != nil {
 		return err
 	}

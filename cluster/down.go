@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/proa-dev/proa/host"
 )
@@ -17,8 +18,10 @@ func Down(ctx context.Context, p *Place, report func(string)) error {
 	return p.putBack(ctx, host.ScopeDown, report)
 }
 
-// Uninstall does what Down does and removes everything that the cluster has on disk.
+// Uninstall does what Down does and removes everything that the cluster has on disk. A server of
+// several leaves its cluster first, if it can.
 func Uninstall(ctx context.Context, p *Place, report func(string)) error {
+	leaveServers(ctx, p, report)
 	if err := p.putBack(ctx, host.ScopeUninstall, report); err != nil {
 		return err
 	}
@@ -56,24 +59,50 @@ func PlanUninstall(p *Place, report func(string)) error {
 }
 
 func (p *Place) putBack(ctx context.Context, scope host.Scope, report func(string)) error {
-	var errs []error
-	for _, name := range runningProcesses(p) {
-		if err := stopProcess(ctx, p, name); err != nil {
+	errs := []error{p.stopAll(ctx, report)}
+	// What a node did inside its namespace goes before the namespace.
+	for _, one := range append(p.furthers(), p) {
+		journals, err := filepath.Glob(one.nodeJournal("*"))
+		if err != nil {
 			errs = append(errs, err)
-			continue
+		}
+		for _, path := range append(journals, one.Journal()) {
+			if err := undo(ctx, path, scope, report); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stopAll stops the processes, the agents first; servers side by side, since one that is left alone
+// by the others can write nothing any more.
+func (p *Place) stopAll(ctx context.Context, report func(string)) error {
+	var mu sync.Mutex
+	var errs []error
+	stop := func(name string) {
+		err := stopProcess(ctx, p, name)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			errs = append(errs, err)
+			return
 		}
 		report("stopped " + name)
 	}
-	// What a node did inside its namespace goes before the namespace.
-	journals, err := filepath.Glob(p.nodeJournal("*"))
-	if err != nil {
-		errs = append(errs, err)
-	}
-	for _, path := range append(journals, p.Journal()) {
-		if err := undo(ctx, path, scope, report); err != nil {
-			errs = append(errs, err)
+	var servers []string
+	for _, name := range runningProcesses(p) {
+		if p.isServer(name) {
+			servers = append(servers, name)
+			continue
 		}
+		stop(name)
 	}
+	var together sync.WaitGroup
+	for _, name := range servers {
+		together.Go(func() { stop(name) })
+	}
+	together.Wait()
 	return errors.Join(errs...)
 }
 

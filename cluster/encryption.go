@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 const (
 	encryptionPath = "/proa/encryption"
 	rotatePath     = encryptionPath + "/rotate"
+	keysPath       = encryptionPath + "/keys" // of servers among each other
 )
 
 // sealingKeys are the user's, or those that this cluster made itself.
@@ -28,7 +28,7 @@ func sealingKeys(cfg *ServerConfig) (*seal.Keys, error) {
 	if cfg.EncryptionConfig != "" {
 		return seal.Load(cfg.EncryptionConfig)
 	}
-	return seal.Open(filepath.Join(cfg.Place.PKI(), "encryption.yaml"))
+	return seal.Open(cfg.ownKeys())
 }
 
 // serveEncryption tells how objects are kept in etcd, and changes the key.
@@ -36,8 +36,8 @@ func (c *controlPlane) serveEncryption(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == encryptionPath && r.Method == http.MethodGet:
 	case r.URL.Path == rotatePath && r.Method == http.MethodPost:
-		name, err := c.keys.Rotate()
-		if errors.Is(err, seal.ErrOwn) {
+		name, err := c.rotateKeys(r.Context())
+		if errors.Is(err, seal.ErrOwn) || errors.Is(err, errAllServers) {
 			answerJSON(w, http.StatusConflict, failure(http.StatusConflict, metav1.StatusReasonConflict, err))
 			return
 		}
@@ -48,6 +48,12 @@ func (c *controlPlane) serveEncryption(w http.ResponseWriter, r *http.Request) {
 		}
 		c.log.Info("objects are sealed with a new key", "key", name)
 		c.store.Reseal()
+	case r.URL.Path == keysPath && r.Method == http.MethodPost:
+		if err := c.takeKeys(w, r); err != nil {
+			c.log.Error("take the keys of another server", "err", err)
+			answerJSON(w, http.StatusForbidden, failure(http.StatusForbidden, metav1.StatusReasonForbidden, err))
+			return
+		}
 	default:
 		http.NotFound(w, r)
 		return

@@ -43,6 +43,9 @@ func works(ask func(context.Context) error) func(context.Context) (corev1.Condit
 // nothing is known.
 func (c *controlPlane) parts(meant func(part string) bool) func(context.Context) (corev1.ConditionStatus, error) {
 	return func(context.Context) (corev1.ConditionStatus, error) {
+		if c.follows.Load() {
+			return corev1.ConditionTrue, nil // another server's to tell
+		}
 		group := c.running.Load()
 		if group == nil {
 			return corev1.ConditionUnknown, errNotStarted

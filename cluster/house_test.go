@@ -52,7 +52,7 @@ func newHouse(t *testing.T, change func(*ServerConfig)) *house {
 	if err := c.startAdmin(ctx, group); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.startComponents(ctx, group); err != nil {
+	if err := c.startLeading(ctx, group); err != nil {
 		t.Fatal(err)
 	}
 	client, err := kubernetes.NewForConfig(c.local("administrator", "system:masters"))

@@ -34,6 +34,7 @@ type credentials struct {
 	ca              []byte // PEM
 	trust           *x509.CertPool
 	client, serving *pki.Renewing
+	servers         *endpoints
 }
 
 // nodeJournal is the record of an agent's changes to the machine.
@@ -49,6 +50,9 @@ func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials,
 	c := &credentials{}
 	var bootstrap *rest.Config
 	var err error
+	if c.servers, err = newEndpoints(cfg.Server, filepath.Join(dir, serversName), log); err != nil {
+		return nil, err
+	}
 	c.ca, err = os.ReadFile(filepath.Join(dir, "ca.crt"))
 	if errors.Is(err, fs.ErrNotExist) || cfg.Token != "" && !usable(filepath.Join(dir, "kubelet-client")) {
 		if c.ca, bootstrap, err = firstContact(ctx, cfg); err == nil {
@@ -58,7 +62,7 @@ func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials,
 	if err != nil {
 		return nil, err
 	}
-	if err := c.refreshCA(ctx, cfg.Server, filepath.Join(dir, "ca.crt")); err != nil {
+	if err := c.refreshCA(ctx, filepath.Join(dir, "ca.crt")); err != nil {
 		log.Warn("the authority's certificate ends and there is none to follow it yet", "err", err)
 	}
 	fresh := bootstrap != nil
@@ -100,12 +104,17 @@ func join(ctx context.Context, cfg AgentConfig, log *slog.Logger) (*credentials,
 }
 
 // refreshCA takes over the authority's next certificate once the one at hand is old.
-func (c *credentials) refreshCA(ctx context.Context, server, path string) error {
+func (c *credentials) refreshCA(ctx context.Context, path string) error {
 	known, err := pki.DecodeCert(c.ca)
 	if err != nil || !pki.Due(known, time.Now()) {
 		return err
 	}
-	next, err := pki.RefreshCA(ctx, server, known)
+	var next []byte
+	for _, server := range c.servers.order() { // any will do
+		if next, err = pki.RefreshCA(ctx, "https://"+server, known); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -134,7 +143,7 @@ func refused(ctx context.Context, cfg *rest.Config) bool {
 // forgetJoin removes what a former join left, the authority's certificate first: without it
 // the next join begins anew.
 func forgetJoin(dir string) error {
-	for _, name := range []string{"ca.crt", "kubelet-client.crt", "kubelet-client.key", "kubelet-serving.crt", "kubelet-serving.key"} {
+	for _, name := range []string{"ca.crt", "kubelet-client.crt", "kubelet-client.key", "kubelet-serving.crt", "kubelet-serving.key", serversName} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("forget a former join: %w", err)
 		}

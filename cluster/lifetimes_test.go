@@ -199,7 +199,7 @@ type agent struct {
 // kubelet's does: with each request.
 func newAgent(ctx context.Context, t *testing.T, c *house) *agent {
 	t.Helper()
-	token, err := CreateToken(ctx, c.cfg.Place, time.Hour)
+	token, err := CreateToken(ctx, c.cfg.Place, time.Hour, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func TestNodeComesBackWithAToken(t *testing.T) {
 		Server: c.address(), Node: NodeConfig{Name: "away", IP: netip.MustParseAddr("192.0.2.7")},
 	}
 	var err error
-	if cfg.Token, err = CreateToken(t.Context(), c.cfg.Place, time.Hour); err != nil {
+	if cfg.Token, err = CreateToken(t.Context(), c.cfg.Place, time.Hour, false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := join(t.Context(), cfg, log); err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -34,7 +35,11 @@ type Place struct {
 	Name  string `json:"name"`
 	Index int    `json:"index"` // 0 to maxPlaces-1
 	Nodes int    `json:"nodes"` // on this machine, as last asked for
-	Roots Roots  `json:"-"`
+	// Servers of Nodes, as last asked for; 0 is 1. The further ones live below this one's folders.
+	Servers int `json:"servers,omitempty"`
+	// Number of a further server (2 and up); 0 of the machine's first one.
+	Number int   `json:"number,omitempty"`
+	Roots  Roots `json:"-"`
 }
 
 var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$`)
@@ -110,6 +115,29 @@ func Places(roots Roots) []*Place {
 	return all
 }
 
+// further is the place of the n-th server (2 and up) on the same machine. What ends with a boot is
+// beside the first one's: names of sockets must be short.
+func (p *Place) further(n int) *Place {
+	dir := filepath.Join(p.Dir(), "servers", strconv.Itoa(n))
+	return &Place{Name: p.Name, Index: p.Index, Number: n, Roots: Roots{Data: dir, Run: p.Roots.Run, Config: filepath.Join(dir, "etc")}}
+}
+
+// furthers are the places of the further servers that this machine has data of.
+func (p *Place) furthers() []*Place {
+	var all []*Place
+	for n := 2; n <= MaxLocalNodes; n++ {
+		if f := p.further(n); fileExists(filepath.Join(f.Dir(), "cluster.json")) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // Dir is the data folder.
 func (p *Place) Dir() string { return filepath.Join(p.Roots.Data, p.Name) }
 
@@ -169,6 +197,9 @@ func (p *Place) prefix(base, bits int) netip.Prefix {
 
 // APIPort is the default port of the API server.
 func (p *Place) APIPort() int { return 6443 + p.Index }
+
+// PeerPort is the default port at which etcd's members of several servers meet.
+func (p *Place) PeerPort() int { return 2380 + p.Index }
 
 // KubeletPort is the default port of the kubelet in the machine's own network namespace.
 func (p *Place) KubeletPort() int { return 10250 + 100*p.Index }

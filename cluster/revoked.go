@@ -22,6 +22,9 @@ import (
 // maxNodeRecords bounds the records of deleted nodes: an object holds about twice as many.
 const maxNodeRecords = 4000
 
+// anotherServer is how far apart several servers may notice that a node was deleted.
+const anotherServer = 5 * time.Second
+
 // followRevoked ends connections when a certificate is revoked, and revokes those of nodes
 // that are deleted, until ctx ends.
 func (c *controlPlane) followRevoked(ctx context.Context) error {
@@ -85,7 +88,11 @@ func (c *controlPlane) revokeNode(ctx context.Context, client kubernetes.Interfa
 	at, pause := metav1.Now(), time.NewTicker(time.Second)
 	defer pause.Stop()
 	for {
-		err := changeRecord(ctx, client, "system:node:"+node, func(r *access.UserRecord) { r.Revoked, r.Except = at, nil })
+		err := changeRecord(ctx, client, "system:node:"+node, func(r *access.UserRecord) {
+			if at.Sub(r.Revoked.Time) > anotherServer { // else another server wrote it, and it may be back already
+				r.Revoked, r.Except = at, nil
+			}
+		})
 		if err == nil || ctx.Err() != nil {
 			return
 		}

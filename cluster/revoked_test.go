@@ -171,7 +171,7 @@ func TestDeletedNodeIsOut(t *testing.T) {
 		t.Errorf("its next request: %v", err)
 	}
 	cfg := agent.joined
-	if cfg.Token, err = CreateToken(t.Context(), c.cfg.Place, time.Hour); err != nil {
+	if cfg.Token, err = CreateToken(t.Context(), c.cfg.Place, time.Hour, false); err != nil {
 		t.Fatal(err)
 	}
 	back, err := join(t.Context(), cfg, c.log)

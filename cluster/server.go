@@ -24,10 +24,10 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 	if err := countRestClients(); err != nil {
 		return err
 	}
-	if err := cfg.complete(); err != nil {
+	if err := cfg.completeSelf(); err != nil {
 		return err
 	}
-	release, err := claimProcess(cfg.Place, serverProcess)
+	release, err := claimProcess(cfg.Place, cfg.Place.server())
 	if err != nil {
 		return err
 	}
@@ -35,12 +35,19 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 	if err := preflight(&cfg, log); err != nil {
 		return err
 	}
-	journal, err := host.Open(cfg.Place.Journal())
+	if err := cfg.joinServers(ctx, log, steps); err != nil {
+		return err
+	}
+	if err := cfg.complete(); err != nil {
+		return err
+	}
+	kept, err := host.Open(cfg.Place.Journal())
 	if err != nil {
 		return err
 	}
-	defer journal.Close()
-	if err := enterCgroup(journal, cfg.Place.Cgroup()+"/"+serverProcess); err != nil {
+	defer kept.Close()
+	journal := inNetns{kept, cfg.Netns}
+	if err := enterCgroup(journal, cfg.cgroup()); err != nil {
 		log.Warn("this process stays outside the cluster's cgroup", "err", err)
 	}
 
@@ -88,8 +95,11 @@ func RunServer(ctx context.Context, cfg ServerConfig, log *slog.Logger, steps *P
 	if err := plane.startAdmin(ctx, group); err != nil {
 		return err
 	}
+	if err := group.Start(ctx, Part{Name: "presence", Run: func(own context.Context) error { return plane.keepPresent(own, ctx) }}); err != nil {
+		return err
+	}
 	steps.Step("the API answers at " + plane.address())
-	if err := plane.startComponents(ctx, group); err != nil {
+	if err := plane.startLeading(ctx, group); err != nil {
 		return err
 	}
 	if node != nil {
@@ -108,6 +118,11 @@ func (c *controlPlane) address() string {
 
 // start serves the API and makes the objects that every cluster has.
 func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Listener) error {
+	client, err := kubernetes.NewForConfig(c.local("system:apiserver", "system:masters"))
+	if err != nil {
+		return err
+	}
+	c.present = newPresent(client, c.cfg)
 	parts := []Part{
 		{Name: "store", Run: c.store.Run, Fatal: true},
 		{Name: "encryption keys", Run: func(ctx context.Context) error { return c.keys.Run(ctx, c.store.Reseal) }},
@@ -115,6 +130,7 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 		{Name: "certificate apiserver", Run: c.serving.Run},
 		{Name: "certificate kubelet-client", Run: c.toNodes.Run},
 		{Name: "certificate front-proxy-client", Run: c.toBackends.Run},
+		{Name: "certificate peer", Run: c.renewPeers},
 		{Name: "revoked certificates", Run: c.followRevoked},
 		{Name: "api", Run: func(ctx context.Context) error { return c.serve(ctx, listener) }, Fatal: true},
 	}
@@ -126,14 +142,10 @@ func (c *controlPlane) start(ctx context.Context, group *Group, listener net.Lis
 			return err
 		}
 	}
-	client, err := kubernetes.NewForConfig(c.local("system:apiserver", "system:masters"))
-	if err != nil {
-		return err
-	}
 	if err := c.bootstrap(ctx, client); err != nil {
 		return err
 	}
-	if err := publishAPI(ctx, client, c.cfg); err != nil {
+	if err := c.announce(ctx, client); err != nil {
 		return err
 	}
 	if err := group.Start(ctx, Part{Name: "bootstrap", Run: func(ctx context.Context) error { return c.keepBootstrapped(ctx, client) }}); err != nil {
@@ -187,6 +199,11 @@ func (c *controlPlane) startNode(ctx context.Context, group *Group, n *node, ste
 		client: client, informers: source.NewFactory(c.store, client), pods: pods,
 		serving: &tls.Config{GetCertificate: serving.GetCertificate, MinVersion: tls.VersionTLS12}, trust: c.pki.CA.Trust(),
 	}, steps)
+}
+
+// cgroup is that of the server's process.
+func (c *ServerConfig) cgroup() string {
+	return c.Place.Cgroup() + "/" + c.Place.server()
 }
 
 // preflight says what about this machine stands in the way.

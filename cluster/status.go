@@ -42,25 +42,38 @@ func Status(ctx context.Context, p *Place) *Report {
 	if err != nil {
 		r.wrong("the API cannot be asked: %v", err)
 	} else {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		r.api(ctx, client)
-		r.encryption(ctx, client)
+		r.cluster(ctx, client)
 	}
 	r.certificates(p)
 	r.store(p)
 	return r
 }
 
+// cluster asks the API; without a majority of servers it would not answer.
+func (r *Report) cluster(ctx context.Context, client kubernetes.Interface) {
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	defer cancel()
+	if !r.servers(ctx, client) {
+		return
+	}
+	r.api(ctx, client)
+	r.encryption(ctx, client)
+}
+
 func (r *Report) processes(p *Place) {
-	if pid := runningPid(p, serverProcess); pid != 0 {
-		r.add("server", "running", "pid %d, log %s", pid, p.Log(serverProcess))
+	if pid := runningPid(p, p.server()); pid != 0 {
+		r.add("server", "running", "pid %d, log %s", pid, p.Log(p.server()))
 	} else {
 		r.add("server", "stopped", "")
 		r.wrong("the server does not run; 'proa up' starts it")
 	}
+	for _, f := range p.furthers() {
+		if pid := runningPid(f, f.server()); pid != 0 {
+			r.add(f.server(), "running", "pid %d, log %s", pid, f.Log(f.server()))
+		}
+	}
 	for _, name := range runningProcesses(p) {
-		if name != serverProcess {
+		if !p.isServer(name) {
 			r.add("agent "+name, "running", "pid %d, log %s", runningPid(p, name), p.Log(name))
 		}
 	}
@@ -123,6 +136,8 @@ func (r *Report) node(n *corev1.Node) {
 // thirds of their life, so one that is nearly over is a fault.
 func (r *Report) certificates(p *Place) {
 	files, _ := filepath.Glob(filepath.Join(p.PKI(), "*.crt")) // the pattern is valid
+	peers, _ := filepath.Glob(filepath.Join(p.PKI(), "etcd", "*.crt"))
+	files = append(files, peers...)
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
 		if err != nil {
@@ -140,7 +155,8 @@ func (r *Report) certificates(p *Place) {
 			continue
 		}
 		left := time.Until(cert.NotAfter)
-		r.add("certificate "+strings.TrimSuffix(filepath.Base(file), ".crt"), "valid", "until %s", cert.NotAfter.Format(time.DateOnly))
+		name, _ := strings.CutPrefix(file, p.PKI()+"/")
+		r.add("certificate "+strings.TrimSuffix(name, ".crt"), "valid", "until %s", cert.NotAfter.Format(time.DateOnly))
 		if left < cert.NotAfter.Sub(cert.NotBefore)/4 {
 			r.wrong("certificate %s ends in %s and was not renewed", file, left.Round(time.Hour))
 		}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/proa-dev/proa/controllers/apiservers"
 	"github.com/proa-dev/proa/controllers/certificates"
 	"github.com/proa-dev/proa/controllers/clusterrole"
 	"github.com/proa-dev/proa/controllers/cronjob"
@@ -75,6 +76,7 @@ func All(deps loop.Deps) ([]Controller, error) {
 		{"endpointslice", made(endpointslice.New)},
 		{"endpoints", made(endpoints.New)},
 		{"networkpolicy", made(networkpolicy.New)},
+		{"apiservers", made(apiservers.New)},
 		{"endpointslicemirroring", made(endpointslicemirroring.New)},
 		{"loadbalancer", made(loadbalancer.New)},
 		{"ipaddress", made(ipaddress.New)},

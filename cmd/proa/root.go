@@ -69,7 +69,7 @@ Every flag can also be set in the environment (--https-port as PROA_HTTPS_PORT) 
 	flags.StringVar(&c.logLevel, "log-level", "info", "what is logged: debug, info, warn or error")
 	flags.StringVar(&c.config, "config", "", "settings file (default config.yaml in the configuration folder)")
 	root.AddCommand(
-		newUp(c), newDown(c), newServer(c), newAgent(c), newToken(c), newUser(c), newCert(c), newSecrets(c), newWhyDenied(c),
+		newUp(c), newDown(c), newServer(c), newAgent(c), newToken(c), newMember(c), newUser(c), newCert(c), newSecrets(c), newWhyDenied(c),
 		newStatus(c), newKubectl(c), newKubeconfig(c), newImage(c), newVersion(), newUninstall(c), newContainerd(),
 	)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,8 +28,14 @@ func (f *serverFlags) register(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.cfg.TLSNames, "tls-san", nil, "further names or addresses in the API's certificate")
 	flags.StringVar(&f.clusterCIDR, "cluster-cidr", "", "range of pod addresses (default: a free 10.x.0.0/16)")
 	flags.StringVar(&f.serviceCIDR, "service-cidr", "", "range of service addresses (default: a free 10.x.0.0/16)")
-	flags.StringVar(&f.cfg.NodePorts, "service-node-port-range", cluster.DefaultNodePortRange, "ports for services of type NodePort")
-	flags.StringVar(&f.cfg.Domain, "cluster-domain", cluster.DefaultDomain, "DNS domain of the cluster")
+	flags.StringVar(&f.cfg.NodePorts, "service-node-port-range", "", "ports for services of type NodePort (default "+cluster.DefaultNodePortRange+")")
+	flags.StringVar(&f.cfg.Domain, "cluster-domain", "", "DNS domain of the cluster (default "+cluster.DefaultDomain+")")
+	flags.StringVar(&f.cfg.Join, "server", "", "join the cluster of this server, as a further one (https://HOST:PORT); needed once")
+	flags.StringVar(&f.cfg.Token, "token", "", "token of 'proa token create --server'; better given in the environment as PROA_TOKEN")
+	flags.IntVar(&f.cfg.PeerPort, "peer-port", 0, "port at which several servers' etcd meet; closed while there is one (default 2380, one more for each further cluster of the machine)")
+	flags.BoolVar(&f.cfg.ResetMembers, "reset-members", false, "go on alone with the data of this server: the other servers are lost for good")
+	flags.StringVar(&f.cfg.Netns, "network-namespace", "", "network namespace that this process was started in")
+	_ = flags.MarkHidden("network-namespace")
 	flags.StringSliceVar(&f.cfg.EtcdServers, "etcd-servers", nil, "endpoints of an external etcd (default: the one inside)")
 	flags.Var(path{&f.cfg.EncryptionConfig}, "encryption-provider-config", "keys that encrypt objects in etcd, an EncryptionConfiguration (default: one made at the first start, for secrets)")
 	flags.BoolVar(&f.reloadKeys, "encryption-provider-config-automatic-reload", true, "read that file again when it changes")
@@ -53,6 +60,9 @@ func (f *serverFlags) register(flags *pflag.FlagSet) {
 func (f *serverFlags) config() (cluster.ServerConfig, error) {
 	cfg := f.cfg
 	cfg.KeepEncryption, cfg.NoServiceLB = !f.reloadKeys, !f.balancers
+	if cfg.Join != "" && !strings.HasPrefix(cfg.Join, "https://") {
+		return cfg, &flagError{"server", cfg.Join, "https://HOST:PORT"}
+	}
 	var err error
 	if cfg.BindAddress, err = address("bind-address", f.bind); err != nil {
 		return cfg, err

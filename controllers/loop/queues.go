@@ -59,6 +59,12 @@ func (q *Queues) add(name string) *counters {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for i, former := range q.all {
+		if former.name == name { // it has ended: the loop is made anew
+			q.all[i] = c
+			return c
+		}
+	}
 	q.all = append(q.all, c)
 	return c
 }

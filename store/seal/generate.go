@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
@@ -67,34 +68,84 @@ func newKey() (keyConfig, error) {
 // Rotate puts a new key before the others; from then on it writes. The others stay, for
 // what they have sealed and for backups. ErrOwn.
 func (k *Keys) Rotate() (name string, err error) {
+	name, _, writes, err := k.Next()
+	if err != nil {
+		return "", err
+	}
+	return name, k.Take(writes)
+}
+
+// Next makes a new key and uses it for nothing yet. Servers that share data take reads first, with
+// which it opens values, and when all of them have that, writes, with which it seals them. ErrOwn.
+func (k *Keys) Next() (name string, reads, writes []byte, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.file == "" {
-		return "", ErrOwn
-	}
-	raw, err := os.ReadFile(k.file)
+	c, err := k.configured()
 	if err != nil {
-		return "", fmt.Errorf("read the keys that seal objects: %w", err)
-	}
-	c, err := parse(raw)
-	if err != nil {
-		return "", fmt.Errorf("encryption configuration %s: %w", k.file, err)
+		return "", nil, nil, err
 	}
 	key, err := newKey()
 	if err != nil {
-		return "", err
+		return "", nil, nil, err
 	}
 	first := c.Resources[0].Providers[0].AESGCM
-	if first == nil {
-		return "", fmt.Errorf("%s: its first provider is not aesgcm any more: %w", k.file, ErrOwn)
+	known := slices.Clone(first.Keys)
+	first.Keys = append(slices.Clone(known), key)
+	if reads, err = yaml.Marshal(c); err != nil {
+		return "", nil, nil, err
 	}
-	first.Keys = append([]keyConfig{key}, first.Keys...)
+	first.Keys = append([]keyConfig{key}, known...)
+	writes, err = yaml.Marshal(c)
+	return key.Name, reads, writes, err
+}
+
+// configured reads the file of keys that this package keeps; mu is held.
+func (k *Keys) configured() (*configuration, error) {
+	if k.file == "" {
+		return nil, ErrOwn
+	}
+	raw, err := os.ReadFile(k.file)
+	if err != nil {
+		return nil, fmt.Errorf("read the keys that seal objects: %w", err)
+	}
+	c, err := parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("encryption configuration %s: %w", k.file, err)
+	}
+	if c.Resources[0].Providers[0].AESGCM == nil {
+		return nil, fmt.Errorf("%s: its first provider is not aesgcm any more: %w", k.file, ErrOwn)
+	}
+	return c, nil
+}
+
+// Take has the keys be those that Next gave, of this server or of another one with the same
+// data. What lacks a key that is known here is refused: something may be sealed with it. ErrOwn.
+func (k *Keys) Take(raw []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now, err := k.configured()
+	if err != nil {
+		return err
+	}
+	c, err := parse(raw)
+	if err != nil {
+		return fmt.Errorf("take the keys that seal objects: %w", err)
+	}
 	rules, err := c.rules()
 	if err != nil {
-		return "", err
+		return err
+	}
+	next := c.Resources[0].Providers[0].AESGCM
+	if next == nil {
+		return errors.New("take the keys that seal objects: the first provider is not aesgcm")
+	}
+	for _, key := range now.Resources[0].Providers[0].AESGCM.Keys {
+		if !slices.Contains(next.Keys, key) {
+			return fmt.Errorf("take the keys that seal objects: %s is missing", key.Name)
+		}
 	}
 	if err := write(k.file, c); err != nil {
-		return "", err
+		return err
 	}
 	k.rules = rules
 	for _, s := range k.sealers {
@@ -102,7 +153,7 @@ func (k *Keys) Rotate() (name string, err error) {
 			s.providers.Store(&providers)
 		}
 	}
-	return key.Name, nil
+	return nil
 }
 
 // write replaces the file as a whole, readable by its owner alone, and syncs it with its

@@ -245,3 +245,62 @@ func FuzzEnvelope(f *testing.F) {
 		}
 	})
 }
+
+// Servers that share data read what one of them seals with a new key before it does, and none
+// forgets a key.
+func TestKeysOfSeveralServers(t *testing.T) {
+	open := func(dir string, from *Keys) *Keys {
+		t.Helper()
+		file := dir + "/keys.yaml"
+		if from != nil {
+			raw, err := os.ReadFile(from.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k, err := Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	a := open(t.TempDir(), nil)
+	b, stranger := open(t.TempDir(), a), open(t.TempDir(), nil)
+	secrets := schema.GroupResource{Resource: "secrets"}
+	sa, sb := a.For(secrets), b.For(secrets)
+	_, reads, writes, err := a.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Take(reads); err != nil {
+		t.Fatal(err)
+	}
+	if sa.Writes() != sb.Writes() {
+		t.Error("a server seals with a key that the others may not have")
+	}
+	if err := a.Take(writes); err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := sa.Seal("/k", []byte("hush"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, _, err := sb.Open("/k", sealed); err != nil || string(plain) != "hush" {
+		t.Errorf("the other server: %q, %v", plain, err)
+	}
+	if err := b.Take(writes); err != nil || sa.Writes() != sb.Writes() {
+		t.Errorf("the other server seals with %s: %v", sb.Writes(), err)
+	}
+	_, foreign, _, err := stranger.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range [][]byte{foreign, []byte("x"), nil} {
+		if b.Take(bad) == nil {
+			t.Errorf("takes %.40q", bad)
+		}
+	}
+}
