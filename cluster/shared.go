@@ -24,6 +24,7 @@ type sharedSettings struct {
 	Domain      string   `json:"domain"`
 	HTTPSPort   int      `json:"httpsPort"`
 	EtcdServers []string `json:"etcdServers,omitempty"`
+	NoServiceLB bool     `json:"noServiceLB,omitempty"`
 	Encryption  string   `json:"encryption,omitempty"` // SHA-256 of the user's file, empty: the cluster made the keys itself
 }
 
@@ -75,6 +76,7 @@ func (c *ServerConfig) shares() (sharedSettings, error) {
 	s := sharedSettings{
 		Version: ProaVersion, ClusterCIDR: c.ClusterCIDR.String(), ServiceCIDR: c.ServiceCIDR.String(),
 		NodePorts: c.NodePorts, Domain: c.Domain, HTTPSPort: c.HTTPSPort, EtcdServers: c.EtcdServers,
+		NoServiceLB: c.NoServiceLB || c.NodeConfig.CloudProvider != "",
 	}
 	var err error
 	s.Encryption, err = fingerprint(c.EncryptionConfig)
@@ -134,6 +136,7 @@ func (c *ServerConfig) take(s sharedSettings) error {
 		return fmt.Errorf("the cluster's service range: %w", err)
 	}
 	c.NodePorts, c.Domain, c.HTTPSPort, c.EtcdServers = s.NodePorts, s.Domain, s.HTTPSPort, s.EtcdServers
+	c.NoServiceLB = s.NoServiceLB
 	return nil
 }
 
