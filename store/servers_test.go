@@ -113,7 +113,11 @@ func (s *server) kill(t testing.TB) {
 // openServers starts n of them, one after another.
 func openServers(t testing.TB, n int) []*server {
 	t.Helper()
-	ca := newAuthority(t)
+	return openServersOf(t, newAuthority(t), n)
+}
+
+func openServersOf(t testing.TB, ca *authority, n int) []*server {
+	t.Helper()
 	var list []*server
 	t.Cleanup(func() {
 		for _, s := range list {
