@@ -210,6 +210,15 @@ func (c *checked) Watch(ctx context.Context, want checker.Selection, since int64
 
 type checkedStream struct{ *Watcher }
 
+// String is for the report of what went wrong.
+func (s checkedStream) String() string {
+	w := s.Watcher
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return fmt.Sprintf("seen %d, %d queued, end %v, %d woken, %d in the backlog, live %v, kind at %d, store at %d",
+		w.seen, len(w.queue), w.end, len(w.wake), len(w.backlog), w.c.live.Load(), w.c.now().revision, w.c.s.Revision())
+}
+
 func (s checkedStream) Next(ctx context.Context) (events []checker.Event, err error) {
 	batch, err := s.Watcher.Next(ctx)
 	for _, e := range batch {

@@ -235,6 +235,29 @@ func (m *member) voters() (all int, sole bool) {
 	return len(c.MemberIDs()), len(ids) == 1 && ids[0] == m.etcd.Server.MemberID()
 }
 
+// Of a member that was sent the database in place of the log etcd does not note how far that
+// is before the next entry of the log, and refuses its own proposals meanwhile: for ever,
+// if nobody else writes.
+const (
+	etcdGap     = 5000 // entries
+	nudgeWithin = time.Second
+)
+
+// nudge makes an entry for such a member: a change of membership that changes nothing is not refused.
+func (m *member) nudge(ctx context.Context, p *Peers) error {
+	server := m.etcd.Server
+	if server.Leader() == 0 || server.CommittedIndex() <= server.AppliedIndex()+etcdGap {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, nudgeWithin)
+	defer cancel()
+	_, err := m.client.MemberUpdate(ctx, uint64(server.MemberID()), []string{p.URL})
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("make an entry in the log: %w", err)
+	}
+	return nil // it is tried again
+}
+
 // promoteAgain is the pause before a learner asks again to become a voter.
 const promoteAgain = 100 * time.Millisecond
 

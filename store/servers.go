@@ -84,6 +84,9 @@ func (s *Store) AddMember(ctx context.Context, name, at string) (map[string]stri
 	if err := s.becomeSeveral(ctx); err != nil {
 		return nil, fmt.Errorf("add the member %s: %w", name, err)
 	}
+	if err := s.Health(ctx); err != nil { // soon, where a change would wait for a majority
+		return nil, fmt.Errorf("add the member %s: %w", name, err)
+	}
 	client, m := s.link.now()
 	if err := m.publish(ctx, s.cfg.Peers); err != nil {
 		return nil, fmt.Errorf("add the member %s: %w", name, err)
@@ -144,17 +147,21 @@ func again(ctx context.Context, change func(context.Context) error) error {
 
 // RemoveMember takes a server's vote and copy away: its name, or the URL or ID (hexadecimal)
 // of one that never started. Refused for the last one, and for one without which the others
-// are no majority. A leader that removes itself hands the leadership over first.
+// are no majority. A leader that removes itself hands the leadership over first. Without a
+// majority nothing can be removed: see Peers.Reset.
 func (s *Store) RemoveMember(ctx context.Context, name string) error {
 	s.joining.Lock()
 	defer s.joining.Unlock()
-	known, err := s.Members(ctx)
-	if err != nil {
-		return err
-	}
 	client, m := s.link.now()
 	if m == nil {
 		return errOutside
+	}
+	if err := s.Health(ctx); err != nil {
+		return fmt.Errorf("remove the member %s: %w", name, err)
+	}
+	known, err := s.Members(ctx)
+	if err != nil {
+		return err
 	}
 	gone, voters := (*Member)(nil), 0
 	for i, k := range known {

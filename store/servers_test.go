@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -13,8 +14,10 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -110,7 +113,11 @@ func (s *server) kill(t testing.TB) {
 // openServers starts n of them, one after another.
 func openServers(t testing.TB, n int) []*server {
 	t.Helper()
-	ca := newAuthority(t)
+	return openServersOf(t, newAuthority(t), n)
+}
+
+func openServersOf(t testing.TB, ca *authority, n int) []*server {
+	t.Helper()
 	var list []*server
 	t.Cleanup(func() {
 		for _, s := range list {
@@ -280,6 +287,10 @@ func TestNoQuorum(t *testing.T) {
 	if known := must[[]Member](t)(list[0].Members(t.Context())); len(known) != 3 {
 		t.Errorf("%+v", known)
 	}
+	begun = time.Now()
+	if err := list[0].RemoveMember(t.Context(), "s1"); err == nil || time.Since(begun) > 3*time.Second {
+		t.Errorf("%v in %v", err, time.Since(begun))
+	}
 	list[1].start(t)
 	written(t, list[0], "q")
 	if err := list[0].Health(t.Context()); err != nil {
@@ -307,7 +318,7 @@ func TestRemoved(t *testing.T) {
 			_ = s.Close()
 		}
 	}
-	if err := list[0].RemoveMember(t.Context(), one.cfg.Peers.Name); err != nil {
+	if err := one.RemoveMember(t.Context(), one.cfg.Peers.Name); err != nil {
 		t.Fatal(err)
 	}
 	written(t, list[0], "q")
@@ -331,6 +342,42 @@ func TestRemoved(t *testing.T) {
 		t.Error("the last one does not know that it is alone")
 	}
 	written(t, list[0], "s")
+}
+
+// Only members of the same authority are heard, and nobody before there is one.
+func TestPeersPort(t *testing.T) {
+	t.Parallel()
+	s := openServers(t, 1)[0]
+	ask := func(p *Peers) error {
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(must[[]byte](t)(os.ReadFile(s.cfg.Peers.CA)))
+		c := &tls.Config{RootCAs: pool}
+		if p != nil {
+			c.Certificates = []tls.Certificate{must[tls.Certificate](t)(tls.LoadX509KeyPair(p.Cert, p.Key))}
+		}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: c}}
+		defer client.CloseIdleConnections()
+		resp, err := client.Get(s.cfg.Peers.URL + "/members")
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err
+	}
+	if err := ask(s.cfg.Peers); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("before there is another one: %v", err)
+	}
+	if err := s.becomeSeveral(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(s.cfg.Peers); err != nil {
+		t.Error(err)
+	}
+	if err := ask(nil); err == nil {
+		t.Error("heard without a certificate")
+	}
+	if err := ask(newAuthority(t).peers(t, "stranger")); err == nil {
+		t.Error("a stranger was heard")
+	}
 }
 
 // With the others lost for good one goes on alone, with all that was acknowledged, and can be joined again.

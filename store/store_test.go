@@ -307,3 +307,20 @@ func TestToldIsThere(t *testing.T) {
 		t.Error("nobody was told")
 	}
 }
+
+// What was queued when a watch ended is shown, and then its end.
+func TestWatchEndsWithEvents(t *testing.T) {
+	s, c := openPods(t, Config{})
+	w := must[*Watcher](t)(c.Watch(t.Context(), WatchOptions{Since: Any}))
+	defer w.Stop()
+	must[*Item](t)(c.Create(t.Context(), pod("a", "x", "n")))
+	s.Drop(c.group)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if events, err := w.Next(ctx); err != nil || len(events) != 1 {
+		t.Fatalf("%d events, %v", len(events), err)
+	}
+	if _, err := w.Next(ctx); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -197,6 +197,9 @@ func (w *Watcher) take() ([]*event, error) {
 	if len(events) == 0 {
 		return nil, w.end
 	}
+	if w.end != nil { // is said next; who ended the watcher may have found it woken
+		w.signal()
+	}
 	return events, nil
 }
 

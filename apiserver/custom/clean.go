@@ -115,7 +115,7 @@ func (d *Definitions) removeObjects(ctx context.Context, def *apiextensions.Defi
 	defer w.Stop()
 	asked := map[string]bool{} // uids
 	for {
-		snapshot, err := c.Snapshot(ctx, store.Any)
+		snapshot, err := c.Snapshot(ctx, store.Latest)
 		if err != nil {
 			return err
 		}

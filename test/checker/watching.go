@@ -49,7 +49,7 @@ func (w *watching) watch(ctx, active context.Context, rnd *rand.Rand) {
 				return
 			}
 			if time.Now().After(end) {
-				w.r.fail("watch %d of %+v since %d: after %d nothing more is shown", w.number, w.wants, w.since, w.seen)
+				w.r.fail("watch %d of %+v since %d: after %d nothing more is shown (%v)", w.number, w.wants, w.since, w.seen, w.stream)
 				return
 			}
 		} else if w.pause > 0 {
@@ -85,8 +85,9 @@ func (w *watching) look(ctx context.Context, wait time.Duration) {
 	if len(w.past) > 50 {
 		w.past = w.past[25:]
 	}
-	if err != nil && limited.Err() == nil {
-		if !errors.Is(err, ErrEnded) && !errors.Is(err, ErrGone) {
+	over := errors.Is(err, ErrEnded) || errors.Is(err, ErrGone) // said once, maybe just when the time was up
+	if over || err != nil && limited.Err() == nil {
+		if !over {
 			w.r.fail("watch %d of %+v: %v", w.number, w.wants, err)
 		}
 		w.resume(w.seen)

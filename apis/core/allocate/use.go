@@ -12,6 +12,7 @@ type Use struct{ Taken, Free float64 }
 // Use of each range, the server's own and those of the cluster's objects.
 func (a *Addresses) Use() map[netip.Prefix]Use {
 	a.mu.Lock()
+	a.catchUp()
 	taken := slices.Collect(maps.Keys(a.taken))
 	a.mu.Unlock()
 	out := map[netip.Prefix]Use{}
@@ -31,6 +32,7 @@ func (a *Addresses) Use() map[netip.Prefix]Use {
 func (p *Ports) Use() Use {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.catchUp()
 	ports := map[int32]bool{}
 	for key := range p.taken {
 		ports[key.port] = true
