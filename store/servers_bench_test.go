@@ -24,7 +24,7 @@ func BenchmarkServers(b *testing.B) {
 		c    *Collection
 	}{{"alone", alone}, {"one", one[0].pods}, {"leader", leads.pods}, {"follower", others(three, leads)[0].pods}} {
 		for _, clients := range []int{1, 32} {
-			b.Run(fmt.Sprintf("%s/%d", at.name, clients), func(b *testing.B) { benchCreate(b, at.c, clients) })
+			b.Run(fmt.Sprintf("%s/%d", at.name, clients), func(b *testing.B) { benchCreate(b, at.c, at.name, clients) })
 		}
 		b.Run(at.name+"/read", func(b *testing.B) {
 			_, _ = at.c.Create(b.Context(), pod("a", "x", "n")) // it is there
@@ -35,7 +35,7 @@ func BenchmarkServers(b *testing.B) {
 	}
 }
 
-func benchCreate(b *testing.B, c *Collection, clients int) {
+func benchCreate(b *testing.B, c *Collection, prefix string, clients int) {
 	var group sync.WaitGroup
 	all := make([][]time.Duration, clients)
 	used := processorTime(b)
@@ -44,7 +44,7 @@ func benchCreate(b *testing.B, c *Collection, clients int) {
 		group.Go(func() {
 			for n := i; n < b.N; n += clients {
 				begun := time.Now()
-				if _, err := c.Create(b.Context(), pod("a", fmt.Sprintf("p%d-%d-%d", clients, b.N, n), "n")); err != nil {
+				if _, err := c.Create(b.Context(), pod("a", fmt.Sprintf("%s-%d-%d-%d", prefix, clients, b.N, n), "n")); err != nil {
 					b.Error(err)
 					return
 				}
