@@ -27,11 +27,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// Of an etcd with other members: they must notice soon that the leader is gone.
+// Of an etcd with other members: they must notice soon that the leader is gone. Entries of the log
+// stay in memory, each as large as a request may be; who is further behind is sent the database.
 const (
 	peersTickMs     = 100
 	peersElectionMs = 1000
-	peersCatchUp    = 5000
+	peersCatchUp    = 1000
 )
 
 // Peers makes the embedded etcd a member that others can join.

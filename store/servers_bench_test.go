@@ -1,6 +1,7 @@
 package store
 
 import (
+	"flag"
 	"fmt"
 	"slices"
 	"sync"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"time"
 )
+
+var measure = flag.Bool("measure", false, "run TestServersIdle")
 
 // BenchmarkServers is what a create costs: of one server as it is from the start, of one
 // that others could join, and of three, at the leader and at another; by one client and by 32.
@@ -72,8 +75,8 @@ func processorTime(t testing.TB) time.Duration {
 
 // What three servers cost that nobody uses, and how long a server is away that gets its first companion.
 func TestServersIdle(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures")
+	if !*measure {
+		t.Skip("only measures")
 	}
 	first := openServers(t, 1)[0]
 	begun := time.Now()
