@@ -40,20 +40,32 @@ func Uninstall(ctx context.Context, p *Place, report func(string)) error {
 
 // PlanUninstall reports what Uninstall would undo.
 func PlanUninstall(p *Place, report func(string)) error {
+	if p.joinedOthers() {
+		report("leave the other servers of the cluster, if there are any")
+	}
+	for _, name := range runningProcesses(p) {
+		report("stop " + name)
+	}
+	for _, one := range append(p.furthers(), p) {
+		if err := planUndo(one, report); err != nil {
+			return err
+		}
+	}
+	for _, path := range []string{p.Kubeconfig(), p.RunDir(), p.Dir()} {
+		report("remove " + path)
+	}
+	return nil
+}
+
+func planUndo(p *Place, report func(string)) error {
 	journal, err := host.Open(p.Journal())
 	if err != nil {
 		return err
 	}
 	defer journal.Close()
-	for _, name := range runningProcesses(p) {
-		report("stop " + name)
-	}
 	changes := journal.Changes()
 	for i := len(changes) - 1; i >= 0; i-- {
 		report(fmt.Sprintf("undo %s %s", changes[i].Kind, changes[i].Name))
-	}
-	for _, path := range []string{p.Kubeconfig(), p.RunDir(), p.Dir()} {
-		report("remove " + path)
 	}
 	return nil
 }

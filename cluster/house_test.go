@@ -18,6 +18,7 @@ import (
 type house struct {
 	*controlPlane
 	client kubernetes.Interface // of an administrator, in this process
+	group  *Group
 }
 
 // newHouse starts one that ends with the test; change may set what the test is about.
@@ -59,7 +60,7 @@ func newHouse(t *testing.T, change func(*ServerConfig)) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &house{c, client}
+	return &house{c, client, group}
 }
 
 // logTo shows what was logged when the test fails.

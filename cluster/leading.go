@@ -4,25 +4,12 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
-)
-
-// Of the election between servers that share an etcd outside, as upstream's.
-const (
-	leaseTime     = 15 * time.Second
-	renewDeadline = 10 * time.Second
-	retryPeriod   = 2 * time.Second
 )
 
 // The scheduler and the controllers must run once in a cluster: they run where the store's own
 // leader is. That costs no lease and no renewal, and the next leader is known as soon as there
 // can be writes again. Where the store has no leader of its own (an etcd outside) the servers elect
-// one among themselves by the leases that upstream's use.
+// one among themselves by the leases that upstream's use (election.go).
 
 // startLeading runs the components wherever and whenever this server leads.
 func (c *controlPlane) startLeading(ctx context.Context, group *Group) error {
@@ -91,108 +78,4 @@ func (c *controlPlane) term(ctx context.Context, tell func(), lasts func(context
 		c.log.Info("another server leads: the scheduler and the controllers end here")
 	}
 	return nil
-}
-
-// elect leads while this server holds the leases; it gives them up after the components ended.
-func (c *controlPlane) elect(ctx context.Context, tell func()) error {
-	client, err := kubernetes.NewForConfig(c.local("system:kube-controller-manager", "system:masters"))
-	if err != nil {
-		return err
-	}
-	c.follows.Store(true)
-	tell() // another server may lead for long
-	for ctx.Err() == nil {
-		if err := c.candidate(ctx, client); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// candidate stands for election once.
-func (c *controlPlane) candidate(ctx context.Context, client kubernetes.Interface) error {
-	electing, resign := context.WithCancel(context.WithoutCancel(ctx))
-	defer resign()
-	won := make(chan context.Context, 1)
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: newLocks(client, c.cfg.NodeConfig.Name), LeaseDuration: leaseTime, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
-		ReleaseOnCancel: true, Name: "proa",
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(ctx context.Context) { won <- ctx },
-			OnStoppedLeading: func() {},
-		},
-	})
-	if err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		elector.Run(electing)
-	}()
-	defer func() {
-		resign()
-		<-ended
-		c.follows.Store(true)
-	}()
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-ended:
-		return nil
-	case leads := <-won:
-		return c.term(ctx, func() {}, func(ctx context.Context) {
-			select {
-			case <-ctx.Done():
-			case <-leads.Done():
-			}
-		})
-	}
-}
-
-// locks is the lease that decides, with a second one that shows the same holder: tools look at
-// both. The identity is the server's name, so that one which was killed leads again at once.
-type locks struct {
-	*resourcelock.LeaseLock
-	shown *resourcelock.LeaseLock
-}
-
-func newLocks(client kubernetes.Interface, identity string) *locks {
-	lease := func(name string) *resourcelock.LeaseLock {
-		return &resourcelock.LeaseLock{
-			LeaseMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: name},
-			Client:    client.CoordinationV1(), LockConfig: resourcelock.ResourceLockConfig{Identity: identity},
-		}
-	}
-	return &locks{lease("kube-controller-manager"), lease("kube-scheduler")}
-}
-
-// Create implements resourcelock.Interface.
-func (l *locks) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
-	err := l.LeaseLock.Create(ctx, r)
-	if err == nil {
-		l.show(ctx, r)
-	}
-	return err
-}
-
-// Update implements resourcelock.Interface.
-func (l *locks) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
-	err := l.LeaseLock.Update(ctx, r)
-	if err == nil {
-		l.show(ctx, r)
-	}
-	return err
-}
-
-// show writes the second lease; what fails is shown with the next renewal.
-func (l *locks) show(ctx context.Context, r resourcelock.LeaderElectionRecord) {
-	if l.shown.Update(ctx, r) == nil {
-		return
-	}
-	if _, _, err := l.shown.Get(ctx); err == nil {
-		_ = l.shown.Update(ctx, r)
-		return
-	}
-	_ = l.shown.Create(ctx, r)
 }

@@ -18,6 +18,9 @@ import (
 // guardRoot is the folder of the keys that change with each new claim, one for each kind.
 const guardRoot = "/proa/claims/"
 
+// claimTries is how often an update may choose again what another server was first to give.
+const claimTries = 8
+
 // guard makes a write depend on that no claim was made which its writer does not know.
 type guard struct {
 	key  string

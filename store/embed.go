@@ -102,11 +102,11 @@ func start(ctx context.Context, whole Config, how mode, l net.Listener, log *slo
 	if l != nil {
 		m.serve(l, log)
 	}
-	if err := m.elect(ctx, begun); err != nil {
+	m.client = v3client.New(m.etcd.Server)
+	if err := m.elect(ctx, whole.Peers, begun); err != nil {
 		m.close()
 		return nil, fmt.Errorf("start etcd in %s: %w", whole.Dir, err)
 	}
-	m.client = v3client.New(m.etcd.Server)
 	if how == several {
 		if err := m.join(ctx, whole.Peers, log); err != nil {
 			m.close()
@@ -153,18 +153,23 @@ const (
 
 // elect returns when the member is ready. The only voter is made to lead; another one waits
 // for a quorum, while other members of this process may start (begun).
-func (m *member) elect(ctx context.Context, begun func()) error {
+func (m *member) elect(ctx context.Context, peers *Peers, begun func()) error {
 	server := m.etcd.Server
 	id := uint64(server.MemberID())
 	again := time.NewTicker(electAgain)
 	defer again.Stop()
-	for {
+	for last := uint64(0); ; {
 		switch all, sole := m.voters(); {
 		case m.alone && all > 1 && server.AppliedIndex() >= server.CommittedIndex() && replayed():
 			return errSeveral
 		case !m.alone && !sole:
 			begun()
 			again.Reset(electLater)
+			if at := server.AppliedIndex(); at != last {
+				last = at
+			} else if err := m.nudge(ctx, peers); err != nil {
+				return err
+			}
 		case server.Leader() == 0 && replayed():
 			if err := server.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), From: &id, To: &id}); err != nil {
 				return fmt.Errorf("ask for an election: %w", err)
@@ -238,9 +243,7 @@ func (m *member) applied() int64 { return m.etcd.Server.KV().Rev() }
 // close ends the member; a leader hands the leadership over first.
 func (m *member) close() {
 	close(m.closing)
-	if m.client != nil {
-		m.client.Close()
-	}
+	m.client.Close()
 	if m.err() == nil || m.gone() != nil {
 		m.etcd.Close()
 	}
@@ -275,10 +278,11 @@ var quiet = map[string]bool{
 	"Running http and grpc server on single port. This is not recommended for production.":                                  true,
 	"rejecting member add request; local member has not been connected to majority peers, reconfigure breaks active quorum": true, // it is tried again
 	"rejecting member remove request; local member has not been connected to all peers, reconfigure breaks active quorum":   true,
-	"prober detected unhealthy status":             true,
-	"failed to reach the peer URL":                 true,
-	"failed to get version":                        true,
-	"simple token is not cryptographically signed": true,
+	"prober detected unhealthy status":                       true,
+	"failed to reach the peer URL":                           true,
+	"failed to get version":                                  true,
+	"failed to publish local member to cluster through raft": true, // until it has its log, which start waits for
+	"simple token is not cryptographically signed":           true,
 }
 
 func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {

@@ -27,11 +27,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// Of an etcd with other members: they must notice soon that the leader is gone.
+// Of an etcd with other members: they must notice soon that the leader is gone. Entries of the log
+// stay in memory, each as large as a request may be; who is further behind is sent the database.
 const (
 	peersTickMs     = 100
 	peersElectionMs = 1000
-	peersCatchUp    = 5000
+	peersCatchUp    = 1000
 )
 
 // Peers makes the embedded etcd a member that others can join.
@@ -233,6 +234,29 @@ func (m *member) voters() (all int, sole bool) {
 	c := m.cluster()
 	ids := c.VotingMemberIDs()
 	return len(c.MemberIDs()), len(ids) == 1 && ids[0] == m.etcd.Server.MemberID()
+}
+
+// Of a member that was sent the database in place of the log etcd does not note how far that
+// is before the next entry of the log, and refuses its own proposals meanwhile: for ever,
+// if nobody else writes.
+const (
+	etcdGap     = 5000 // entries
+	nudgeWithin = time.Second
+)
+
+// nudge makes an entry for such a member: a change of membership that changes nothing is not refused.
+func (m *member) nudge(ctx context.Context, p *Peers) error {
+	server := m.etcd.Server
+	if server.Leader() == 0 || server.CommittedIndex() <= server.AppliedIndex()+etcdGap {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, nudgeWithin)
+	defer cancel()
+	_, err := m.client.MemberUpdate(ctx, uint64(server.MemberID()), []string{p.URL})
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("make an entry in the log: %w", err)
+	}
+	return nil // it is tried again
 }
 
 // promoteAgain is the pause before a learner asks again to become a voter.

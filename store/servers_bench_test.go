@@ -1,6 +1,7 @@
 package store
 
 import (
+	"flag"
 	"fmt"
 	"slices"
 	"sync"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"time"
 )
+
+var measure = flag.Bool("measure", false, "run TestServersIdle")
 
 // BenchmarkServers is what a create costs: of one server as it is from the start, of one
 // that others could join, and of three, at the leader and at another; by one client and by 32.
@@ -24,7 +27,7 @@ func BenchmarkServers(b *testing.B) {
 		c    *Collection
 	}{{"alone", alone}, {"one", one[0].pods}, {"leader", leads.pods}, {"follower", others(three, leads)[0].pods}} {
 		for _, clients := range []int{1, 32} {
-			b.Run(fmt.Sprintf("%s/%d", at.name, clients), func(b *testing.B) { benchCreate(b, at.c, clients) })
+			b.Run(fmt.Sprintf("%s/%d", at.name, clients), func(b *testing.B) { benchCreate(b, at.c, at.name, clients) })
 		}
 		b.Run(at.name+"/read", func(b *testing.B) {
 			_, _ = at.c.Create(b.Context(), pod("a", "x", "n")) // it is there
@@ -35,7 +38,7 @@ func BenchmarkServers(b *testing.B) {
 	}
 }
 
-func benchCreate(b *testing.B, c *Collection, clients int) {
+func benchCreate(b *testing.B, c *Collection, prefix string, clients int) {
 	var group sync.WaitGroup
 	all := make([][]time.Duration, clients)
 	used := processorTime(b)
@@ -44,7 +47,7 @@ func benchCreate(b *testing.B, c *Collection, clients int) {
 		group.Go(func() {
 			for n := i; n < b.N; n += clients {
 				begun := time.Now()
-				if _, err := c.Create(b.Context(), pod("a", fmt.Sprintf("p%d-%d-%d", clients, b.N, n), "n")); err != nil {
+				if _, err := c.Create(b.Context(), pod("a", fmt.Sprintf("%s-%d-%d-%d", prefix, clients, b.N, n), "n")); err != nil {
 					b.Error(err)
 					return
 				}
@@ -72,8 +75,8 @@ func processorTime(t testing.TB) time.Duration {
 
 // What three servers cost that nobody uses, and how long a server is away that gets its first companion.
 func TestServersIdle(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures")
+	if !*measure {
+		t.Skip("only measures")
 	}
 	first := openServers(t, 1)[0]
 	begun := time.Now()

@@ -189,7 +189,8 @@ func (f *fleet) head() int64 {
 func (f *fleet) etcd() *clientv3.Client {
 	c, done := f.any()
 	defer done()
-	return c.s.link.client
+	client, _ := c.s.link.now()
+	return client
 }
 
 func (f *fleet) forget(ctx context.Context, revision int64) error {

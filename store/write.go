@@ -40,13 +40,14 @@ func (c *Collection) Update(ctx context.Context, namespace, name string, change 
 	if err != nil {
 		return nil, ErrNotFound
 	}
-	for sure := c.s.alone(); ; {
+	for sure, tries := c.s.alone(), 0; ; tries++ {
 		cur := c.version.Load().tree.get(path)
 		item, ok, err := c.tryUpdate(ctx, path, cur, change)
 		if ok && err == nil && (sure || item != cur) {
 			return item, nil
 		}
-		if err != nil && (sure || ctx.Err() != nil) {
+		again := errors.Is(err, ErrClaimed) && tries < claimTries
+		if err != nil && (sure && !again || ctx.Err() != nil) {
 			return nil, err
 		}
 		// Lost to a write that the cache has by the time that Latest is reached; or decided

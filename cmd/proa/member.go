@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -46,7 +47,11 @@ on its machine. One that never started is named by the URL that 'proa member ls'
 			if err := cluster.RemoveServer(cmd.Context(), place, args[0]); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Server %s is removed. Its node stays until: proa kubectl delete node %s\n", args[0], args[0])
+			text := fmt.Sprintf("Server %s is removed.", args[0])
+			if !strings.Contains(args[0], ":") { // one that never started has no node
+				text += " Its node stays until: proa kubectl delete node " + args[0]
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 			return err
 		},
 	}
