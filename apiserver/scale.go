@@ -78,8 +78,6 @@ func (r *request) applyScale(raw []byte, o writeOptions) error {
 	if err != nil {
 		return err
 	}
-	whole := *r
-	whole.sub, whole.scaled = "", true
 	edit := func(old api.Object) (api.Object, error) {
 		if v := sent.ResourceVersion; v != "" && v != old.GetResourceVersion() {
 			return nil, apierrors.NewConflict(r.groupResource(), r.name, errModified)
@@ -91,14 +89,19 @@ func (r *request) applyScale(raw []byte, o writeOptions) error {
 		return obj, err
 	}
 	keep := func(_, obj api.Object) (api.Object, error) { return obj, nil }
-	item, obj, err := whole.edit(edit, o, keep)
+	return r.editScaled(edit, o, keep)
+}
+
+// editScaled writes the object itself, its fields owned by the subresource, and answers with its Scale.
+func (r *request) editScaled(edit editor, o writeOptions, finish func(old, obj api.Object) (api.Object, error)) error {
+	whole := *r
+	whole.sub, whole.scaled = "", true
+	item, obj, err := whole.edit(edit, o, finish)
+	if err == nil && item != nil {
+		obj, err = r.view(item)
+	}
 	if err != nil {
 		return err
-	}
-	if item != nil {
-		if obj, err = r.view(item); err != nil {
-			return err
-		}
 	}
 	return r.respondScale(obj)
 }

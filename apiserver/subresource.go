@@ -179,8 +179,6 @@ func (r *request) rescale() error {
 	if types.PatchType(mediaType(r.r)) == types.ApplyYAMLPatchType {
 		return r.applyScale(raw, o)
 	}
-	whole := *r // the write is one of the object itself, owned by the subresource
-	whole.sub, whole.scaled = "", true
 	finish := func(old, obj api.Object) (api.Object, error) {
 		obj, err := r.manage(old, obj, o.manager, nil)
 		if err == nil {
@@ -188,16 +186,7 @@ func (r *request) rescale() error {
 		}
 		return obj, err
 	}
-	item, obj, err := whole.edit(edit, o, finish)
-	if err != nil {
-		return err
-	}
-	if item != nil {
-		if obj, err = r.view(item); err != nil {
-			return err
-		}
-	}
-	return r.respondScale(obj)
+	return r.editScaled(edit, o, finish)
 }
 
 // sentScale is what the client makes of the present scale.

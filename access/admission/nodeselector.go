@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 )
@@ -24,16 +25,9 @@ type nodeSelectors struct {
 }
 
 func (s *nodeSelectors) Mutate(_ context.Context, a *Attributes) error {
-	pod := podOf(a, Create)
-	if pod == nil {
-		return nil
-	}
-	own, err := s.of(a.Namespace)
-	if err != nil {
+	pod, own, err := s.check(a)
+	if pod == nil || err != nil {
 		return err
-	}
-	if labels.Conflicts(own, pod.Spec.NodeSelector) {
-		return forbidden(a, errors.New("pod node label selector conflicts with its namespace node label selector"))
 	}
 	if merged := labels.Merge(own, pod.Spec.NodeSelector); len(merged) > 0 {
 		pod.Spec.NodeSelector = merged
@@ -41,17 +35,10 @@ func (s *nodeSelectors) Mutate(_ context.Context, a *Attributes) error {
 	return nil
 }
 
-func (s *nodeSelectors) Validate(ctx context.Context, a *Attributes) error {
-	pod := podOf(a, Create)
-	if pod == nil {
-		return nil
-	}
-	own, err := s.of(a.Namespace)
-	if err != nil {
+func (s *nodeSelectors) Validate(_ context.Context, a *Attributes) error {
+	pod, _, err := s.check(a)
+	if pod == nil || err != nil {
 		return err
-	}
-	if labels.Conflicts(own, pod.Spec.NodeSelector) {
-		return forbidden(a, errors.New("pod node label selector conflicts with its namespace node label selector"))
 	}
 	allowed := s.selectors[a.Namespace]
 	if len(allowed) == 0 {
@@ -63,6 +50,19 @@ func (s *nodeSelectors) Validate(ctx context.Context, a *Attributes) error {
 		}
 	}
 	return nil
+}
+
+// check gives the pod that is created, if it is one, and its namespace's selector, which it must not contradict.
+func (s *nodeSelectors) check(a *Attributes) (*corev1.Pod, labels.Set, error) {
+	pod := podOf(a, Create)
+	if pod == nil {
+		return nil, nil, nil
+	}
+	own, err := s.of(a.Namespace)
+	if err == nil && labels.Conflicts(own, pod.Spec.NodeSelector) {
+		err = forbidden(a, errors.New("pod node label selector conflicts with its namespace node label selector"))
+	}
+	return pod, own, err
 }
 
 // of is the selector of a namespace: its annotation's, else the cluster's.

@@ -34,16 +34,12 @@ func Run(ctx context.Context, log *slog.Logger) error {
 	pace.rearm()
 	tick := time.NewTicker(quiet)
 	defer tick.Stop()
-	start := time.NewTimer(started)
-	defer start.Stop()
+	defer Settle(log)()
 	var before, settled runtime.MemStats
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-start.C:
-			forget(log)
-			continue
 		case <-tick.C:
 		}
 		var now runtime.MemStats
@@ -59,13 +55,10 @@ func Run(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-// Settle waits until the process has started and gives back what only that needed.
-func Settle(ctx context.Context, log *slog.Logger) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(started):
-		forget(log)
-	}
+// Settle gives back what only the start needed once the process has started, unless stop is called before.
+func Settle(log *slog.Logger) (stop func()) {
+	later := time.AfterFunc(started, func() { forget(log) })
+	return func() { later.Stop() }
 }
 
 func forget(log *slog.Logger) {

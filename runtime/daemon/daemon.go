@@ -11,7 +11,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 
 	"github.com/containerd/containerd/v2/cmd/containerd/command"
 
@@ -21,11 +20,7 @@ import (
 // Main runs containerd with containerd's own flags (args excludes the program's name) and
 // returns when it was told to end by SIGTERM or SIGINT, or could not start.
 func Main(ctx context.Context, args []string) error {
-	ctx, stop := context.WithCancel(ctx)
-	var beside sync.WaitGroup
-	defer beside.Wait()
-	defer stop()
-	beside.Go(func() { memory.Settle(ctx, slog.Default()) })
+	defer memory.Settle(slog.Default())()
 	if err := command.App().Run(ctx, append([]string{"containerd"}, args...)); err != nil {
 		return fmt.Errorf("run containerd: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,6 +26,7 @@ type Run struct {
 	server  *Server
 	names   *Names
 	watches map[string]*watch
+	backend *Backend // nil: none
 }
 
 // Begin makes the case's namespace.
@@ -35,7 +37,7 @@ func Begin(ctx context.Context, s *Server, c *Case) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Run{s, NewNames(ns, at.Host), map[string]*watch{}}
+	r := &Run{server: s, names: NewNames(ns, at.Host), watches: map[string]*watch{}}
 	for _, step := range []Step{
 		{Do: "POST /api/v1/namespaces", Body: map[string]any{"metadata": map[string]any{"name": ns}}, Until: 201},
 		{Do: "POST /api/v1/namespaces/{ns}/serviceaccounts", Body: map[string]any{"metadata": map[string]any{"name": "default"}}, Until: 201},
@@ -45,6 +47,12 @@ func Begin(ctx context.Context, s *Server, c *Case) (*Run, error) {
 		}
 	}
 	r.names = NewNames(ns, at.Host)
+	if c.Backend != nil {
+		if r.backend, err = StartBackend(c.Backend, ns); err != nil {
+			return nil, err
+		}
+		r.backend.name(r.names)
+	}
 	return r, nil
 }
 
@@ -54,6 +62,9 @@ func (r *Run) End(ctx context.Context) error {
 		w.close()
 	}
 	_, err := r.do(ctx, &Step{Do: "DELETE /api/v1/namespaces/{ns}"})
+	if r.backend != nil {
+		err = errors.Join(err, r.backend.server.Close())
+	}
 	return err
 }
 
@@ -68,8 +79,29 @@ func (r *Run) Step(ctx context.Context, s *Step) (*Answer, error) {
 			return nil, fmt.Errorf("no watch is called %s", s.Events)
 		}
 		return r.read(s, w)
+	case s.Asked != "":
+		return r.asked(s)
 	}
 	return r.do(ctx, s)
+}
+
+// asked is what the backend was asked.
+func (r *Run) asked(s *Step) (*Answer, error) {
+	if r.backend == nil {
+		return nil, errors.New("the case has no backend")
+	}
+	if _, ok := r.backend.replies[s.Asked]; !ok {
+		return nil, fmt.Errorf("the backend has no %s, only %v", s.Asked, r.backend.paths())
+	}
+	a := &Answer{}
+	for _, one := range r.backend.Asked(s.Asked) {
+		v := r.names.Value(one)
+		for _, path := range s.Ignore {
+			hide(v, path)
+		}
+		a.Events = append(a.Events, v)
+	}
+	return a, nil
 }
 
 func (r *Run) do(ctx context.Context, s *Step) (*Answer, error) {
@@ -83,13 +115,26 @@ func (r *Run) do(ctx context.Context, s *Step) (*Answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s.Until == 0 || s.Until == res.StatusCode {
+		if (s.Until == 0 || s.Until == res.StatusCode) && s.has(raw) {
 			return r.names.answer(s, res, raw)
 		}
 		if time.Now().After(end) {
-			return nil, fmt.Errorf("not %d within %v: %d %.1000s", s.Until, patience, res.StatusCode, raw)
+			return nil, fmt.Errorf("not %d %s within %v: %d %.1000s", s.Until, s.Has, patience, res.StatusCode, raw)
 		}
 	}
+}
+
+// has tells whether a body has what the step waits for.
+func (s *Step) has(raw []byte) bool {
+	if s.Has == "" {
+		return true
+	}
+	body, err := fromJSON(raw)
+	if err != nil {
+		return false
+	}
+	_, ok := at(body, s.Has)
+	return ok
 }
 
 // send makes the request of a step; line is its method and path.

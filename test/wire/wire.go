@@ -27,6 +27,7 @@
 //	  type: application/json      # of the body, this by default
 //	  body: {...}                 # YAML, sent as JSON; or a text, sent as it is
 //	  until: 201                  # asks again, for ten seconds, until the answer has this code
+//	  has: status.conditions      # asks again until the answer has this
 //	  always: true                # done even when recording failed before it: cleans up
 //	  keep: {name: metadata.name} # values of the answer that have a placeholder {name} from here on
 //	  show: [metadata, spec.x]    # all of the body that is compared
@@ -38,6 +39,16 @@
 //	  name: w
 //	- events: w                   # all that come from it until it is quiet; end: it was closed
 //	  want: {events: [...], end: true}
+//	- asked: /deny                # what the backend was asked at a path, since it was looked at last
+//
+// A case may have a backend: an HTTPS server that webhooks and API services are pointed to.
+// Its address is {backend}, its CA {backendca}, in base64, its port {backendport}:
+//
+//	backend:
+//	  /agree: {}                                              # a review, which agrees or converts
+//	  /deny: {review: {response: {allowed: false}}}           # merged into that; null removes
+//	  /label: {patch: [{op: add, path: /data/x, value: y}]}
+//	  /odd: {code: 500, text: hello, after: 1s}               # or body: JSON, echo: true
 //
 // Each case has a namespace of its own, {ns}, with the service account default; names of
 // cluster-scoped objects should begin with {ns} too. In requests {x*300} is the letter x, 300
@@ -60,6 +71,8 @@ type Case struct {
 	Alone bool
 	Steps []Step
 
+	Backend map[string]Reply // by path; nil: there is none
+
 	Name string    `yaml:"-"` // area/name
 	path string    // of the file
 	doc  yaml.Node // the file as it was read
@@ -68,11 +81,13 @@ type Case struct {
 // Step is one request, or what is done with a watch.
 type Step struct {
 	Do, Watch, Events string
+	Asked             string // a path of the backend
 	Name              string // of a watch; of another step, for readers
 	As, Type          string
 	Headers           map[string]string
 	Body              any
 	Until             int
+	Has               string
 	Always            bool
 	Keep              map[string]string
 	Show, Ignore      []string
@@ -105,7 +120,7 @@ func Load(root string) ([]*Case, error) {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		for i, s := range c.Steps {
-			if n := len(strings.Fields(s.Do + " " + s.Watch)); n != 2 && s.Events == "" {
+			if n := len(strings.Fields(s.Do + " " + s.Watch)); n != 2 && s.Events+s.Asked == "" {
 				return nil, fmt.Errorf("%s: step %d needs a method and a path", path, i+1)
 			}
 		}
@@ -120,6 +135,9 @@ func (s *Step) title(i int) string {
 		if text != "" {
 			return fmt.Sprintf("step %d %s %s", i+1, s.Name, text)
 		}
+	}
+	if s.Asked != "" {
+		return fmt.Sprintf("step %d: asked at %s", i+1, s.Asked)
 	}
 	return fmt.Sprintf("step %d: events of %s", i+1, s.Events)
 }

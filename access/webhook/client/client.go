@@ -162,22 +162,23 @@ func (c *Client) Call(ctx context.Context, in, out any) error {
 	if err != nil {
 		return fmt.Errorf("encode the request: %w", err)
 	}
+	at := c.url(ctx)
 	for try := 0; ; try++ {
-		wait, err := c.once(ctx, body, out)
+		wait, err := c.once(ctx, at, body, out)
 		if wait <= 0 || try == maxTries {
 			return err
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return &url.Error{Op: "Post", URL: c.url(ctx), Err: ctx.Err()}
+			return &url.Error{Op: "Post", URL: at, Err: ctx.Err()}
 		}
 	}
 }
 
 // once calls once. A wait says when a server that is busy wants to be asked again.
-func (c *Client) once(ctx context.Context, body []byte, out any) (wait time.Duration, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url(ctx), bytes.NewReader(body))
+func (c *Client) once(ctx context.Context, at string, body []byte, out any) (wait time.Duration, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, at, bytes.NewReader(body))
 	if err != nil {
 		return 0, fmt.Errorf("make the request: %w", err)
 	}
