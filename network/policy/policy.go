@@ -255,20 +255,32 @@ func (e *Enforcer) commit() error {
 		return nil
 	case e.present:
 		e.present, e.left = false, true
-		if err := e.kernel.apply(c); err != nil {
+		err := e.kernel.apply(c)
+		if err == nil {
+			break
+		}
+		e.cfg.Log.Warn("the kernel refused a change of network policies; the whole table is written again", "error", err)
+		e.mu.Lock()
+		c = e.rules.whole()
+		e.mu.Unlock()
+		if err := e.replace(c); err != nil {
 			return err
 		}
 	default:
-		if err := e.cfg.Recorder.Record(host.Change{Kind: host.Table, Name: e.kernel.name + " " + e.cfg.Table}); err != nil {
-			return fmt.Errorf("record table: %w", err)
-		}
-		if err := e.kernel.replace(c); err != nil {
+		if err := e.replace(c); err != nil {
 			return err
 		}
 	}
 	e.present = true
 	e.cfg.Log.Debug("network policies changed", "added", len(c.add), "removed", len(c.remove), "sets", len(c.elements), "took", time.Since(began))
 	return nil
+}
+
+func (e *Enforcer) replace(c *change) error {
+	if err := e.cfg.Recorder.Record(host.Change{Kind: host.Table, Name: e.kernel.name + " " + e.cfg.Table}); err != nil {
+		return fmt.Errorf("record table: %w", err)
+	}
+	return e.kernel.replace(c)
 }
 
 // Remove deletes the table.
