@@ -27,15 +27,22 @@ func BenchmarkAddProtected(b *testing.B) {
 				g.policy("p", spec)
 			}
 			g.start("default", "another", "web")
-			args := g.object("default", "bench", "web")
 			path := filepath.Join(b.TempDir(), "ns")
 			newNetns(b, path)
-			for b.Loop() {
+			var took []time.Duration
+			for i := 0; b.Loop(); i++ {
+				b.StopTimer()
+				args := g.object("default", fmt.Sprint("bench", i), "web")
+				b.StartTimer()
+				began := time.Now()
 				g.cni("ADD", "bench", path, `{"cniVersion":"1.1.0"}`, args)
+				took = append(took, time.Since(began))
 				b.StopTimer()
 				g.cni("DEL", "bench", path, `{"cniVersion":"1.1.0"}`)
 				b.StartTimer()
 			}
+			slices.Sort(took)
+			b.Logf("%s: p50 %v p90 %v", name, took[len(took)/2], took[len(took)*9/10])
 		})
 	}
 }
@@ -135,4 +142,59 @@ func awaitSlices(t testing.TB, g *guarded, slices, addresses int) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Fatal("the slices do not come")
+}
+
+// BenchmarkServiceLatency measures a connection through a service, to its first byte, and a
+// packet to and fro on one that is there, without policies and with one on both sides.
+func BenchmarkServiceLatency(b *testing.B) {
+	for name, spec := range map[string]string{"none": "", "allowed": `{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{podSelector: {}}], ports: [{port: 80}]}], egress: [{to: [{podSelector: {}}], ports: [{port: 80}]}]}`} {
+		b.Run(name, func(b *testing.B) {
+			g := newGuarded(b)
+			web, client := g.start("default", "web", "web"), g.start("default", "client", "client")
+			web.serve(b, "web", 80)
+			g.proxy()
+			g.service("web", "10.96.0.40", nil)
+			g.slice("web", 80, web.ip.String())
+			if spec != "" {
+				g.policy("p", spec)
+				awaitSlices(b, g, 1, 2)
+			}
+			becomes(b, client, "tcp", "10.96.0.40:80", true)
+			var connects, echoes []time.Duration
+			must(b, client.in(b, func() error {
+				buf := make([]byte, 100)
+				var last net.Conn
+				for b.Loop() {
+					began := time.Now()
+					c, err := net.Dial("tcp", "10.96.0.40:80")
+					if err != nil {
+						return err
+					}
+					if _, err := c.Read(buf); err != nil {
+						return err
+					}
+					connects = append(connects, time.Since(began))
+					if last != nil {
+						_ = last.Close()
+					}
+					last = c
+				}
+				defer last.Close()
+				for range 2000 {
+					began := time.Now()
+					if _, err := last.Write([]byte("x")); err != nil {
+						return err
+					}
+					if _, err := last.Read(buf); err != nil {
+						return err
+					}
+					echoes = append(echoes, time.Since(began))
+				}
+				return nil
+			}))
+			slices.Sort(connects)
+			slices.Sort(echoes)
+			b.Logf("%s: connection p50 %v, echo p50 %v", name, connects[len(connects)/2], echoes[len(echoes)/2])
+		})
+	}
 }

@@ -189,8 +189,7 @@ func TestPolicies(t *testing.T) {
 		{"named port of the pod", `{podSelector: {}, ingress: [{ports: [{port: web}]}]}`, []try{
 			{friend, "tcp", at(web, 8080), true}, {friend, "tcp", at(web, 80), false}}},
 		{"named port of the peer", `{podSelector: {matchLabels: {app: friend}}, egress: [{ports: [{port: web}]}]}`, []try{
-			{friend, "tcp", at(web, 8080), false}, // ingress is isolated as well: both types by default
-			{friend, "tcp", at(stranger, 8080), true}, {friend, "tcp", at(stranger, 80), false}}},
+			{friend, "tcp", at(web, 8080), true}, {friend, "tcp", at(stranger, 8080), true}, {friend, "tcp", at(stranger, 80), false}}},
 		{"blocks", `{podSelector: {matchLabels: {app: web}}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [` + stranger.ip.String() + `/32]}}]}]}`, []try{
 			{friend, "tcp", at(web, 80), true}, {stranger, "tcp", at(web, 80), false}}},
 		{"egress to a block", `{podSelector: {matchLabels: {app: friend}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: ` + web.ip.String() + `/32}}], ports: [{port: 80}]}]}`, []try{
@@ -198,9 +197,6 @@ func TestPolicies(t *testing.T) {
 			{friend, "tcp", "10.244.0.1:22", false}, {web, "tcp", at(stranger, 80), true}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.name == "named port of the peer" {
-				c.tries[0].want = true // web itself is not selected
-			}
 			g.policy("p", c.spec)
 			for _, try := range c.tries {
 				if try.to == "10.244.0.1:22" { // the node: refused, not dropped
@@ -268,6 +264,12 @@ func TestPolicyChanges(t *testing.T) {
 		becomes(t, client, "tcp", "10.96.0.30:80", true)
 		relabel("client", "nobody")
 		becomes(t, client, "tcp", "10.96.0.30:80", false)
+	})
+	t.Run("somebody removed the rules", func(t *testing.T) {
+		must(t, exec.Command("nft", "delete", "table", "ip", policyTable).Run())
+		becomes(t, client, "tcp", to, true)
+		g.policy("q", `{podSelector: {matchLabels: {app: web}}}`)
+		becomes(t, client, "tcp", to, false)
 	})
 	t.Run("another process", func(t *testing.T) {
 		g.stop()
