@@ -73,7 +73,7 @@ func (c *controlPlane) startComponents(ctx context.Context, group *Group) error 
 	all, err := controllers.All(loop.Deps{
 		Client: client, Metadata: meta, Discovery: disco, Informers: factory,
 		Recorder: func(component string) record.EventRecorder { return sent.recorder(component, "") },
-		Log:      c.log, Clock: clock.RealClock{}, Queues: c.queues, RootCA: c.pki.CA.PEM, PodRange: c.cfg.ClusterCIDR, NodeMask: nodeMask,
+		Log:      c.log, Clock: clock.RealClock{}, Queues: c.queues, Figures: c.figures, RootCA: c.pki.CA.PEM, PodRange: c.cfg.ClusterCIDR, NodeMask: nodeMask,
 		NodeGracePeriod: c.cfg.NodeGracePeriod, ServiceLB: !c.cfg.NoServiceLB && c.cfg.NodeConfig.CloudProvider == "", Signer: signer{c.pki.CA, c.store.Reader(), client},
 	})
 	if err != nil {

@@ -74,6 +74,7 @@ type controlPlane struct {
 	storage    *metrics.Storage
 	queues     *loop.Queues
 	scheduling *scheduler.Metrics
+	figures    *prometheus.Registry  // of controllers
 	services   prometheus.Collector  // their addresses and ports
 	started    chan struct{}         // closed when what every cluster has is there
 	running    atomic.Pointer[Group] // the scheduler and the controllers; nil: they do not run here
@@ -89,7 +90,7 @@ type controlPlane struct {
 
 // newControlPlane opens the store and assembles the API; nothing listens yet.
 func newControlPlane(ctx context.Context, cfg *ServerConfig, log *slog.Logger) (_ *controlPlane, err error) {
-	c := &controlPlane{cfg: cfg, log: log, storage: metrics.NewStorage(), queues: loop.NewQueues(), scheduling: scheduler.NewMetrics(), peersStart: make(chan *pki.Renewing, 1)}
+	c := &controlPlane{cfg: cfg, log: log, storage: metrics.NewStorage(), queues: loop.NewQueues(), scheduling: scheduler.NewMetrics(), figures: prometheus.NewRegistry(), peersStart: make(chan *pki.Renewing, 1)}
 	defer func() {
 		if err != nil && c.store != nil {
 			err = errors.Join(err, c.store.Close())
@@ -228,7 +229,7 @@ func (c *controlPlane) assemble() error {
 		},
 		Open: map[string]http.Handler{"/cacerts": http.HandlerFunc(c.serveCA)},
 		Metrics: []prometheus.Collector{
-			reload.Collector(c.files...), c.cfg.Gates.collector(), c.storage, c.queues, c.scheduling, c.services, metrics.APIServices(reader),
+			reload.Collector(c.files...), c.cfg.Gates.collector(), c.storage, c.queues, c.scheduling, c.figures, c.services, metrics.APIServices(reader),
 			metrics.Nodes(reader), metrics.EndpointSlices(reader),
 		},
 		Version: Version(), Log: c.log.With("part", "apiserver"),

@@ -41,7 +41,7 @@ func TestMetricsAPIGivesWay(t *testing.T) {
 		body, err := raw("/apis/metrics.k8s.io/v1beta1")
 		t.Fatalf("discovery: %v %s", err, body)
 	}
-	if body, err := raw("/openapi/v3/apis/metrics.k8s.io/v1beta1"); err != nil || !strings.Contains(body, "/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods/{name}") {
+	if body, err := raw("/openapi/v3/apis/metrics.k8s.io/v1beta1"); err != nil || !strings.Contains(body, "/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods/{name}") || !strings.Contains(body, `"/apis/metrics.k8s.io/v1beta1/pods"`) {
 		t.Errorf("OpenAPI: %v %.300s", err, body)
 	}
 	if body, err := raw("/apis/metrics.k8s.io/v1beta1/nodes"); err != nil || !strings.Contains(body, `"items":[]`) {

@@ -71,6 +71,7 @@ func newCluster() (*cluster, *api.Env) {
 	for _, p := range []struct{ namespace, name, node string }{{"x", "one", "a"}, {"x", "two", "b"}, {"y", "one", "a"}, {"y", "lost", "dead"}, {"y", "waits", ""}} {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: p.namespace, Name: p.name, UID: types.UID(p.namespace + p.name), Labels: map[string]string{"app": p.name}}}
 		pod.Spec.NodeName, pod.Status.Phase = p.node, corev1.PodRunning
+		pod.Spec.Containers = []corev1.Container{{Name: "c"}, {Name: "d"}}
 		c.objects[corev1.Resource("pods")] = append(c.objects[corev1.Resource("pods")], pod)
 	}
 	pod := func(uid string) nodeusage.Pod {
@@ -154,5 +155,36 @@ func TestForm(t *testing.T) {
 	}
 	if !slices.Equal(cells, []any{"1234568n", "3076Ki", "15s"}) {
 		t.Errorf("%q", cells)
+	}
+}
+
+// A node can lie about its own pods, and harm nobody else.
+func TestAttackReports(t *testing.T) {
+	good := nodeusage.Use{At: time.Now(), Window: time.Second, CPU: 1, Memory: 1}
+	bad := func(change func(*nodeusage.Use)) nodeusage.Use {
+		u := good
+		change(&u)
+		return u
+	}
+	for what, pod := range map[string]nodeusage.Pod{
+		"a pod of another node": {UID: "xtwo", Containers: []nodeusage.Container{{Name: "c", Use: good}}},
+		"no containers":         {UID: "xone"},
+		"an unknown container":  {UID: "xone", Containers: []nodeusage.Container{{Name: "evil", Use: good}}},
+		"a container twice":     {UID: "xone", Containers: []nodeusage.Container{{Name: "c", Use: good}, {Name: "c", Use: good}}},
+		"CPU without end":       {UID: "xone", Containers: []nodeusage.Container{{Name: "c", Use: bad(func(u *nodeusage.Use) { u.CPU = 1 << 63 })}}},
+		"memory without end":    {UID: "xone", Containers: []nodeusage.Container{{Name: "c", Use: bad(func(u *nodeusage.Use) { u.Memory = 1 << 63 })}}},
+		"a year without end":    {UID: "xone", Containers: []nodeusage.Container{{Name: "c", Use: bad(func(u *nodeusage.Use) { u.At = u.At.AddDate(99999, 0, 0) })}}},
+		"a window of the past":  {UID: "xone", Containers: []nodeusage.Container{{Name: "c", Use: bad(func(u *nodeusage.Use) { u.Window = -1 })}}},
+	} {
+		c, env := newCluster()
+		c.says["a"] = &nodeusage.Report{Node: bad(func(u *nodeusage.Use) { u.At = u.At.AddDate(99999, 0, 0) }), Pods: []nodeusage.Pod{pod}}
+		l, f := selectors(t, "", "")
+		got, err := pods.Computed.Make(t.Context(), env, api.Ask{Labels: l, Fields: f})
+		if err != nil || len(got) != 0 {
+			t.Errorf("%s: %v, %d pods", what, err, len(got))
+		}
+		if got, err := nodes.Computed.Make(t.Context(), env, api.Ask{Labels: l, Fields: f}); err != nil || len(got) != 1 || got[0].GetName() != "b" {
+			t.Errorf("%s: %v, %d nodes", what, err, len(got))
+		}
 	}
 }

@@ -45,7 +45,7 @@ func nodesUse(ctx context.Context, env *api.Env, ask api.Ask) ([]*metricsv1beta1
 		said := env.Usage.Of(ctx, names)
 		for _, n := range wanted {
 			r := said[n.Name]
-			if r == nil || r.Node.Memory == 0 {
+			if r == nil || !r.Node.Sane() {
 				continue
 			}
 			out = append(out, &metricsv1beta1.NodeMetrics{ObjectMeta: meta(n), Timestamp: metav1.NewTime(r.Node.At).Rfc3339Copy(), Window: window(r.Node.Window), Usage: used(&r.Node)})

@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/proa-dev/proa/apis/api"
@@ -49,9 +50,12 @@ func podsUse(ctx context.Context, env *api.Env, ask api.Ask) ([]*metricsv1beta1.
 	}
 	var out []*metricsv1beta1.PodMetrics
 	if env.Usage != nil {
-		said := byUID(env.Usage.Of(ctx, nodesOf(env, wanted)))
-		for _, p := range wanted {
-			if u := said[string(p.UID)]; u != nil {
+		said := map[string]map[types.UID]*nodeusage.Pod{}
+		for name, r := range env.Usage.Of(ctx, nodesOf(env, wanted)) {
+			said[name] = byUID(r)
+		}
+		for _, p := range wanted { // a node tells of its own pods alone
+			if u := said[p.Spec.NodeName][p.UID]; u != nil && believed(p, u) {
 				out = append(out, podUse(p, u))
 			}
 		}
@@ -95,14 +99,33 @@ func nodesOf(env *api.Env, pods []*corev1.Pod) []string {
 	})
 }
 
-func byUID(said map[string]*nodeusage.Report) map[string]*nodeusage.Pod {
-	out := map[string]*nodeusage.Pod{}
-	for _, r := range said {
-		for i := range r.Pods {
-			out[r.Pods[i].UID] = &r.Pods[i]
-		}
+// byUID are the pods that a node tells of.
+func byUID(r *nodeusage.Report) map[types.UID]*nodeusage.Pod {
+	out := make(map[types.UID]*nodeusage.Pod, len(r.Pods))
+	for i := range r.Pods {
+		out[types.UID(r.Pods[i].UID)] = &r.Pods[i]
 	}
 	return out
+}
+
+// believed says whether what a node tells of a pod may be passed on.
+func believed(p *corev1.Pod, u *nodeusage.Pod) bool {
+	known := map[string]bool{}
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			known[list[i].Name] = true
+		}
+	}
+	for i := range p.Spec.EphemeralContainers {
+		known[p.Spec.EphemeralContainers[i].Name] = true
+	}
+	for i := range u.Containers {
+		if c := &u.Containers[i]; !known[c.Name] || !c.Sane() {
+			return false
+		}
+		known[u.Containers[i].Name] = false // once
+	}
+	return len(u.Containers) > 0
 }
 
 // podUse tells of one pod; its time is that of the container that was read first.

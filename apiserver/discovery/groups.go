@@ -86,7 +86,11 @@ func groupKinds(state *catalog.State) []group {
 		groups = append(groups, group{name, versions})
 	}
 	for _, k := range kinds {
-		priorities[k.Group] = max(priorities[k.Group], customPriority)
+		p := int32(customPriority)
+		if k.Computed != nil && k.Computed.Yields {
+			p = ownPriority // what another server would ask for
+		}
+		priorities[k.Group] = max(priorities[k.Group], p)
 	}
 	sort.Slice(groups, func(i, j int) bool {
 		x, y := groups[i].name, groups[j].name

@@ -80,7 +80,12 @@ func (r *resourcePaths) reads() {
 		verb: http.MethodGet, id: r.id("list", r.scoped, ""), action: "list", kind: r.k.GroupVersionKind,
 		answer: r.models.list(r.k, r.object), description: "list objects of kind " + r.k.Kind, parameters: listParameters, produces: stream,
 	}
-	r.add(r.collection, prettyOnly, list)
+	r.add(r.collection, slices.Concat(r.scope, prettyOnly), list)
+	if r.k.Namespaced {
+		all := *list
+		all.id = r.id("list", r.k.Kind, "ForAllNamespaces")
+		r.add(r.root+"/"+r.k.Resource.Resource, prettyOnly, &all)
+	}
 	r.add(r.item, slices.Concat(r.name, prettyOnly), r.views("", "", r.k.GroupVersionKind, r.object, "read")...)
 }
 

@@ -14,6 +14,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -39,6 +40,8 @@ type Controller struct {
 	slices   cache.SharedIndexInformer
 	recorder record.EventRecorder
 	written  *written
+
+	created, updated, deleted, synced, failed prometheus.Counter
 }
 
 // New registers the loop's informers.
@@ -51,6 +54,9 @@ func New(deps loop.Deps) (*Controller, error) {
 		recorder: deps.Recorder("endpoint-slice-controller"), written: newWritten(deps.Clock.Now),
 	}
 	if err := c.slices.AddIndexers(cache.Indexers{byService: indexByService}); err != nil {
+		return nil, fmt.Errorf("endpointslice: %w", err)
+	}
+	if err := c.count(deps); err != nil {
 		return nil, fmt.Errorf("endpointslice: %w", err)
 	}
 	c.Loop = loop.New("endpointslice", deps, c.reconcile)
@@ -78,6 +84,21 @@ func New(deps loop.Deps) (*Controller, error) {
 		DeleteFunc: func(obj any) { c.sliceChanged(obj, true) },
 	})
 	return c, nil
+}
+
+// count makes the counters, under the names that dashboards know.
+func (c *Controller) count(deps loop.Deps) error {
+	changes, err := deps.Counter("endpoint_slice_controller_changes", "Number of EndpointSlice changes", "operation")
+	if err != nil {
+		return err
+	}
+	syncs, err := deps.Counter("endpoint_slice_controller_syncs", "Number of EndpointSlice syncs", "result")
+	if err != nil {
+		return err
+	}
+	c.created, c.updated, c.deleted = changes.WithLabelValues("create"), changes.WithLabelValues("update"), changes.WithLabelValues("delete")
+	c.synced, c.failed = syncs.WithLabelValues("success"), syncs.WithLabelValues("error")
+	return nil
 }
 
 // Run reconciles until ctx ends.
@@ -189,10 +210,12 @@ func (c *Controller) reconcile(ctx context.Context, key loop.Key) error {
 		}
 	}
 	if err := c.write(ctx, key, plan(svc, selected, existing, c.zone)); err != nil {
+		c.failed.Inc()
 		c.recorder.Eventf(svc, corev1.EventTypeWarning, "FailedToUpdateEndpointSlices",
 			"Error updating Endpoint Slices for Service %s/%s: %v", key.Namespace, key.Name, err)
 		return err
 	}
+	c.synced.Inc()
 	return nil
 }
 
@@ -234,6 +257,7 @@ func (c *Controller) write(ctx context.Context, key loop.Key, p Plan) error {
 			}
 			continue
 		}
+		c.created.Inc()
 		c.written.wrote(key, made, made.ResourceVersion)
 	}
 	for _, s := range p.Update {
@@ -242,6 +266,7 @@ func (c *Controller) write(ctx context.Context, key loop.Key, p Plan) error {
 			errs = append(errs, fmt.Errorf("failed to update %s EndpointSlice for Service %s: %w", s.Name, key, err))
 			continue
 		}
+		c.updated.Inc()
 		c.written.wrote(key, made, made.ResourceVersion)
 	}
 	for _, s := range p.Delete {
@@ -250,6 +275,7 @@ func (c *Controller) write(ctx context.Context, key loop.Key, p Plan) error {
 			errs = append(errs, fmt.Errorf("failed to delete %s EndpointSlice for Service %s: %w", s.Name, key, err))
 			continue
 		}
+		c.deleted.Inc()
 		c.written.wrote(key, s, gone)
 	}
 	if len(errs) == 1 {

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
@@ -40,6 +41,8 @@ type Deps struct {
 	Log       *slog.Logger
 	Clock     clock.WithTicker
 	Queues    *Queues // counts what goes through queues; nil: nobody does
+	// Figures is what a loop's own counters are registered with; nil: nobody looks at them.
+	Figures prometheus.Registerer
 
 	RootCA          []byte       // PEM, published to each namespace
 	PodRange        netip.Prefix // of the cluster's pods

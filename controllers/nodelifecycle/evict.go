@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,6 +24,7 @@ type evictor struct {
 	recorder record.EventRecorder
 	mu       sync.Mutex
 	due      map[loop.Key]stay
+	deleted  prometheus.Counter
 }
 
 // stay is a pod that tolerates its node's taints for a while.
@@ -31,11 +33,15 @@ type stay struct {
 	since time.Time
 }
 
-func newEvictor(deps loop.Deps, podsOf func(string) []*corev1.Pod) *evictor {
+func newEvictor(deps loop.Deps, podsOf func(string) []*corev1.Pod) (*evictor, error) {
 	core := deps.Informers.Core().V1()
+	deleted, err := deps.Counter("taint_eviction_controller_pod_deletions_total", "Total number of Pods deleted by TaintEvictionController since its start.")
+	if err != nil {
+		return nil, err
+	}
 	e := &evictor{
 		deps: deps, nodes: core.Nodes().Lister(), pods: core.Pods().Lister(),
-		recorder: deps.Recorder("taint-eviction-controller"), due: map[loop.Key]stay{},
+		recorder: deps.Recorder("taint-eviction-controller"), due: map[loop.Key]stay{}, deleted: deleted.WithLabelValues(),
 	}
 	e.Loop = loop.New("tainteviction", deps, e.reconcile)
 	e.Watch(core.Pods().Informer(), func(obj any) []loop.Key {
@@ -63,7 +69,7 @@ func newEvictor(deps loop.Deps, podsOf func(string) []*corev1.Pod) *evictor {
 		}
 		return keys
 	})
-	return e
+	return e, nil
 }
 
 func (e *evictor) stays(key loop.Key) (stay, bool) {
@@ -135,6 +141,7 @@ func (e *evictor) evict(ctx context.Context, key loop.Key, pod *corev1.Pod) erro
 	}
 	err = e.deps.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
 	if err == nil {
+		e.deleted.Inc()
 		e.cancel(key)
 	}
 	return loop.Gone(err)

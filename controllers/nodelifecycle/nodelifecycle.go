@@ -67,7 +67,9 @@ func New(deps loop.Deps) (*Controller, error) {
 		waiting: map[string]bool{}, was: census{}, pace: pace{}, marked: map[string]bool{},
 	}
 	c.Loop = loop.New("nodelifecycle", deps, c.reconcile)
-	c.evictor = newEvictor(deps, podsOf)
+	if c.evictor, err = newEvictor(deps, podsOf); err != nil {
+		return nil, err
+	}
 	c.Watch(core.Nodes().Informer(), func(obj any) []string {
 		k, _ := loop.KeyOf(obj)
 		return []string{k.Name}

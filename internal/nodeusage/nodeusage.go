@@ -14,7 +14,7 @@ import "time"
 const Endpoint = "/metrics/usage"
 
 // MostBytes bounds an encoded Report: some hundred bytes for each container of a node.
-const MostBytes = 8 << 20
+const MostBytes = 2 << 20
 
 // Use is what something uses: an average over Window up to At, and memory at that time.
 type Use struct {
@@ -22,6 +22,12 @@ type Use struct {
 	Window time.Duration `json:"window"` // nanoseconds
 	CPU    uint64        `json:"cpu"`    // nanocores
 	Memory uint64        `json:"memory"` // bytes of the working set
+}
+
+// Sane says whether there can be such a use. A node is not believed everything: its answer must not
+// break that to somebody who asks about others.
+func (u *Use) Sane() bool {
+	return u.CPU < 1<<53 && u.Memory > 0 && u.Memory < 1<<60 && u.Window > 0 && u.At.Year() >= 1970 && u.At.Year() <= 9999
 }
 
 // Container is a container that runs.

@@ -25,6 +25,7 @@ type account struct {
 	interfaces []usage.Interface // of the group that stands for a network namespace
 	fs         *stats.FsStats    // nil: not known
 	device     string            // of fs
+	disks      []string          // names of those in IO
 }
 
 // containerMetrics answers everything about the groups of containers, sandboxes, pods and
@@ -69,7 +70,27 @@ func (s *Server) accounts(layers map[string]*runtimeapi.FilesystemUsage) ([]acco
 	for i := range got.pods {
 		out = s.podAccounts(out, &got.pods[i], layers)
 	}
+	nameDisks(out)
 	return out, nil
+}
+
+// nameDisks looks up each disk once.
+func nameDisks(all []account) {
+	type number struct{ major, minor uint64 }
+	known := map[number]string{}
+	for i := range all {
+		a := &all[i]
+		a.disks = make([]string, len(a.IO))
+		for j, d := range a.IO {
+			n := number{d.Major, d.Minor}
+			name, ok := known[n]
+			if !ok {
+				name = usage.Disk(n.major, n.minor)
+				known[n] = name
+			}
+			a.disks[j] = name
+		}
+	}
 }
 
 // podLink are the host's ends of containers' links: of the built-in network and of most others.

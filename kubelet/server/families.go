@@ -50,7 +50,7 @@ func disk(name, help string, of func(*usage.Device) uint64) family {
 		for i := range a.IO {
 			d := &a.IO[i]
 			if of(d) > 0 {
-				put(float64(of(d)), "device", usage.Disk(d.Major, d.Minor))
+				put(float64(of(d)), "device", a.disks[i])
 			}
 		}
 	}}

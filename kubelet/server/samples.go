@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -143,8 +144,8 @@ type sampler struct {
 	turn chan struct{}            // held while it reads
 	read func() (*reading, error) // briefly
 	last map[string]counter
-	at   time.Time // of last
-	made *reading  // the newest with use
+	at   time.Time               // of last
+	made atomic.Pointer[reading] // the newest with use, for a moment
 }
 
 func newSampler(read func() (*reading, error)) *sampler {
@@ -159,8 +160,8 @@ func (m *sampler) use(ctx context.Context) (*reading, error) {
 		return nil, ctx.Err()
 	}
 	defer func() { <-m.turn }()
-	if m.made != nil && time.Since(m.made.at) < shortest {
-		return m.made, nil
+	if made := m.made.Load(); made != nil && time.Since(made.at) < shortest {
+		return made, nil
 	}
 	now, err := m.read()
 	if err != nil {
@@ -185,7 +186,8 @@ func (m *sampler) use(ctx context.Context) (*reading, error) {
 	}
 	now.compare(m.last)
 	m.keep(now)
-	m.made = now
+	m.made.Store(now)
+	time.AfterFunc(shortest, func() { m.made.CompareAndSwap(now, nil) })
 	return now, nil
 }
 

@@ -245,6 +245,8 @@ node_collector_zone_health GAUGE zone
 node_collector_unhealthy_nodes_in_zone GAUGE zone
 endpoint_slice_controller_num_endpoint_slices GAUGE
 endpoint_slice_controller_endpoints_desired GAUGE
+endpoint_slice_controller_changes COUNTER operation
+endpoint_slice_controller_syncs COUNTER result
 workqueue_depth GAUGE name`,
 }
 
