@@ -143,7 +143,7 @@ func (j *journey) get() {
 	j.says(words("explain deployment.spec.strategy"), "GROUP:      apps", "KIND:       Deployment", "rollingUpdate", "enum: Recreate, RollingUpdate")
 	j.says(words("explain deployment.spec.strategy --recursive"), "maxSurge")
 	j.says(words("explain pods.spec.containers"), "<[]Container>", "image", "FIELD: containers")
-	j.refuses(words("top pods -A"), "Metrics API not available")
+	j.says(words("top pods -A"), "CPU(cores)", "tool")
 }
 
 func (j *journey) describe() {
