@@ -24,6 +24,11 @@ func (c *NodeConfig) healthPort() int {
 	return proxyHealth
 }
 
+// serviceLB says whether services of type LoadBalancer get addresses of nodes: not where a cloud serves them.
+func (c *ServerConfig) serviceLB() bool {
+	return !c.NoServiceLB && c.NodeConfig.CloudProvider == ""
+}
+
 // taints are those that the node registers with.
 func (c *NodeConfig) taints() ([]corev1.Taint, error) {
 	var out []corev1.Taint

@@ -74,7 +74,7 @@ func (c *controlPlane) startComponents(ctx context.Context, group *Group) error 
 		Client: client, Metadata: meta, Discovery: disco, Informers: factory,
 		Recorder: func(component string) record.EventRecorder { return sent.recorder(component, "") },
 		Log:      c.log, Clock: clock.RealClock{}, Queues: c.queues, Figures: c.figures, RootCA: c.pki.CA.PEM, PodRange: c.cfg.ClusterCIDR, NodeMask: nodeMask,
-		NodeGracePeriod: c.cfg.NodeGracePeriod, ServiceLB: !c.cfg.NoServiceLB && c.cfg.NodeConfig.CloudProvider == "", Signer: signer{c.pki.CA, c.store.Reader(), client},
+		NodeGracePeriod: c.cfg.NodeGracePeriod, ServiceLB: c.cfg.serviceLB(), Signer: signer{c.pki.CA, c.store.Reader(), client},
 	})
 	if err != nil {
 		return err

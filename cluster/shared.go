@@ -76,7 +76,7 @@ func (c *ServerConfig) shares() (sharedSettings, error) {
 	s := sharedSettings{
 		Version: ProaVersion, ClusterCIDR: c.ClusterCIDR.String(), ServiceCIDR: c.ServiceCIDR.String(),
 		NodePorts: c.NodePorts, Domain: c.Domain, HTTPSPort: c.HTTPSPort, EtcdServers: c.EtcdServers,
-		NoServiceLB: c.NoServiceLB || c.NodeConfig.CloudProvider != "",
+		NoServiceLB: !c.serviceLB(),
 	}
 	var err error
 	s.Encryption, err = fingerprint(c.EncryptionConfig)

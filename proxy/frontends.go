@@ -197,11 +197,12 @@ func fencesOf(svc *corev1.Service) (out []entry) {
 	if len(ranges) == 0 {
 		return nil
 	}
+	ranges = outermost(ranges)
 	for _, a := range balancerAddrs(svc) {
 		for _, p := range svc.Spec.Ports {
 			f := frontend{a, protocolOf(p.Protocol), uint16(p.Port)}
 			out = append(out, entry{table: fenced, frontend: f})
-			for _, r := range outermost(ranges) {
+			for _, r := range ranges {
 				out = append(out, entry{table: allowed, frontend: f, from: r})
 			}
 		}

@@ -45,10 +45,7 @@ const (
 
 // set follows a service; local is the number of its ready endpoints on this node.
 func (h *health) set(o owner, svc *corev1.Service, local int) {
-	var port uint16
-	if svc != nil && svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
-		port = uint16(svc.Spec.HealthCheckNodePort)
-	}
+	port := healthPort(svc)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for p, c := range h.open {
@@ -72,6 +69,14 @@ func (h *health) set(o owner, svc *corev1.Service, local int) {
 	}
 	c.server = server
 	h.open[port] = c
+}
+
+// healthPort is where load balancers ask for a service's endpoints on this node; 0: nowhere.
+func healthPort(svc *corev1.Service) uint16 {
+	if svc == nil || svc.Spec.Type != corev1.ServiceTypeLoadBalancer || svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
+		return 0
+	}
+	return uint16(svc.Spec.HealthCheckNodePort)
 }
 
 func (h *health) answer(w http.ResponseWriter, c *check) {

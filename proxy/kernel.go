@@ -120,11 +120,11 @@ func (k *kernel) constant(conn *nftables.Conn) {
 		rule(pre, nft.Within(nft.SourceAddr, k.pods), nft.Verdicts(k.sets[inside], byAddr...))
 		rule(pre, nft.Within(nft.SourceAddr, k.pods), nft.ToThisHost(), nft.Verdicts(k.sets[insidePorts], byPort...))
 	}
-	rule(pre, goTo("route"))
+	rule(pre, nft.GoTo("route"))
 	out := base("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, -100)
 	rule(out, nft.Verdicts(k.sets[inside], byAddr...))
 	rule(out, nft.ToThisHost(), nft.Verdicts(k.sets[insidePorts], byPort...))
-	rule(out, goTo("route"))
+	rule(out, nft.GoTo("route"))
 
 	refuse := &nftables.Chain{Table: k.table, Name: "refuse"}
 	rule(refuse, nft.ResetTCP())
@@ -135,7 +135,7 @@ func (k *kernel) constant(conn *nftables.Conn) {
 	} {
 		rule(c, nft.Verdicts(k.sets[refused], byAddr...))
 		rule(c, nft.ToThisHost(), nft.Verdicts(k.sets[refusedPorts], byPort...))
-		rule(c, nft.In(k.sets[clusterAddr], nft.DestAddr), goTo("refuse"))
+		rule(c, nft.In(k.sets[clusterAddr], nft.DestAddr), nft.GoTo("refuse"))
 	}
 
 	fence := &nftables.Chain{Table: k.table, Name: "fence"}
@@ -145,7 +145,7 @@ func (k *kernel) constant(conn *nftables.Conn) {
 		base("fence-prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -110),
 		base("fence-output", nftables.ChainTypeFilter, nftables.ChainHookOutput, -110),
 	} {
-		rule(c, nft.In(k.sets[fenced], byAddr...), goTo("fence"))
+		rule(c, nft.In(k.sets[fenced], byAddr...), nft.GoTo("fence"))
 	}
 
 	post := base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
@@ -271,10 +271,6 @@ func (k *kernel) forgetMemory(c *change) error {
 		return fmt.Errorf("forget affinities: %w", err)
 	}
 	return conn.Flush()
-}
-
-func goTo(chain string) []expr.Any {
-	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}
 }
 
 // key is the kernel's form of an entry.

@@ -302,7 +302,11 @@ func (p *Proxy) compute(o owner, c *change) []owner {
 		all = append(all, s)
 	}
 	p.mu.Unlock()
-	p.health.set(o, svc, readyHere(all, p.cfg.NodeName))
+	here := 0
+	if healthPort(svc) > 0 { // few services have one
+		here = readyHere(all, p.cfg.NodeName)
+	}
+	p.health.set(o, svc, here)
 	local := func(a netip.Addr) bool { return slices.Contains(p.cfg.LocalAddresses, a) }
 	routes := slices.DeleteFunc(routesOf(svc, all, p.cfg.NodeName), func(r route) bool { return local(r.frontend.addr) })
 	var sets []entry

@@ -14,7 +14,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -173,9 +172,12 @@ func (c *Controller) taken(nodes []*corev1.Node) (map[door]string, error) {
 	}
 	for _, s := range slices {
 		for _, e := range s.Endpoints {
-			for _, p := range s.Ports {
-				if a, err := netip.ParseAddr(strings.Join(e.Addresses, "")); err == nil && p.Port != nil {
-					out[door{a, corev1.ProtocolTCP, *p.Port}] = "the API"
+			for _, text := range e.Addresses {
+				a, err := netip.ParseAddr(text)
+				for _, p := range s.Ports {
+					if err == nil && p.Port != nil {
+						out[door{a, corev1.ProtocolTCP, *p.Port}] = "the API"
+					}
 				}
 			}
 		}
